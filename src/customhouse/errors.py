@@ -1,0 +1,134 @@
+"""The one family of errors. Each class says what went wrong, its docstring what to do, its `code` what the API prints.
+
+No HTTP in here: `web.problems` maps classes to statuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class CustomhouseError(Exception):
+    """Something went wrong inside Customhouse; the log line with the same request id says what."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, detail: str | None = None) -> None:
+        """Take a sentence that is safe to show to the caller: no secret, no body, no PII."""
+        self.detail = detail or (type(self).__doc__ or "").split("\n", maxsplit=1)[0]
+        super().__init__(self.detail)
+
+
+class SettingsError(CustomhouseError):
+    """A setting is missing, unknown or wrong; `customhouse doctor` explains each one."""
+
+    code = "settings_error"
+
+
+class DatabaseUnavailable(CustomhouseError):
+    """PostgreSQL did not answer; repeat the call after a moment."""
+
+    code = "database_unavailable"
+
+
+class KeyServiceUnavailable(CustomhouseError):
+    """The key service did not answer; nothing was stored, repeat the call after a moment."""
+
+    code = "key_service_unavailable"
+
+
+class Overloaded(CustomhouseError):
+    """More work is waiting than can be promised; repeat the call after `retry_after` seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
+        """Take the seconds after which a repetition makes sense."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Unsealable(CustomhouseError):
+    """A sealed value does not open in this place: it was moved, altered, or its key is gone."""
+
+    code = "unsealable"
+
+
+class KeyDestroyed(Unsealable):
+    """The key of this value was destroyed on purpose; the value cannot come back."""
+
+    code = "key_destroyed"
+
+
+class Unauthenticated(CustomhouseError):
+    """Send a valid API key as `Authorization: Bearer ck_…`."""
+
+    code = "unauthenticated"
+
+
+class ScopeMissing(CustomhouseError):
+    """This API key does not carry the scope that the call needs."""
+
+    code = "scope_missing"
+
+
+class NotFound(CustomhouseError):
+    """No such thing in this tenant."""
+
+    code = "not_found"
+
+
+class Conflict(CustomhouseError):
+    """The thing exists already, or is in a state that does not allow the call."""
+
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """This idempotency key was used with another body; use a new key for a new request."""
+
+    code = "idempotency_conflict"
+
+
+class TooLarge(CustomhouseError):
+    """The request is larger than the limit."""
+
+    code = "too_large"
+
+
+class MalformedJson(CustomhouseError):
+    """The request body is not JSON."""
+
+    code = "malformed_json"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One invalid place in an input: a JSON pointer (RFC 6901) and a sentence without the offending value."""
+
+    pointer: str
+    detail: str
+
+
+class Invalid(CustomhouseError):
+    """The request is well-formed, but not acceptable; `errors` names each place."""
+
+    code = "invalid_request"
+
+    def __init__(self, detail: str | None = None, faults: tuple[Fault, ...] = ()) -> None:
+        """Take the faults found, in document order."""
+        super().__init__(detail)
+        self.faults = faults
+
+
+class PolicyViolation(Invalid):
+    """The event carries personal data that the privacy policy does not let out (`on_violation: refuse`)."""
+
+    code = "privacy_policy_violation"
+
+
+class EgressRefused(CustomhouseError):
+    """The address may not be dialled: it is private, reserved or otherwise not allowed."""
+
+    code = "egress_refused"
