@@ -49,6 +49,12 @@ class Overloaded(CustomhouseError):
         self.retry_after = retry_after
 
 
+class Unsignable(CustomhouseError):
+    """Nothing can be signed: a signing key is missing or does not fit the profile of its connection."""
+
+    code = "unsignable"
+
+
 class Unsealable(CustomhouseError):
     """A sealed value does not open in this place: it was moved, altered, or its key is gone."""
 
