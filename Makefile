@@ -1,0 +1,48 @@
+# Each target works on a fresh clone: `setup` makes .venv first, and does nothing when nothing changed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-pg15 check fmt bench schema clean
+PY := .venv/bin/python
+# More for pytest or bench: make test ARGS="-k signature -x"
+ARGS ?=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv with the locked packages (seconds when nothing changed)
+	@.ci/setup
+
+demo: setup ## run the whole story on this machine, in under a minute
+	@.venv/bin/customhouse demo
+
+test: setup ## run the tests with the coverage gate
+	@$(PY) -m coverage erase
+	$(PY) -m pytest -q -n 2 --dist worksteal --cov --cov-report= $(ARGS)
+	$(PY) -m coverage report --fail-under=95 --format=total
+	@$(PY) -m coverage json -q -o coverage.json
+	@$(PY) tests/coverage_floors.py coverage.json
+	@echo "Not run here: test-pg15 (the database suites on PostgreSQL 15): make test-pg15"
+
+test-pg15: setup ## run the database tests on PostgreSQL 15 (needs its binaries)
+	$(PY) tests/on_postgresql.py 15 $(ARGS)
+
+check: setup ## lint, format, types, import law, house rules, documents
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
+	.venv/bin/ast-grep test --skip-snapshot-tests
+	.venv/bin/ast-grep scan --error
+	$(PY) -m pytest -q tests/unit/test_documents.py
+
+fmt: setup ## format, and repair what ruff can repair
+	$(PY) -m ruff check --fix --exit-zero .
+	$(PY) -m ruff format .
+
+bench: setup ## measure deliveries per second on this machine
+	@.venv/bin/customhouse bench $(ARGS)
+
+schema: setup ## write the generated tables of the documents again
+	@for script in docs/make_*.py; do $(PY) "$$script" || exit 1; done
+
+clean: ## remove .venv, caches and reports (never data)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.json htmlcov dist build
