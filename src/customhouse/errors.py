@@ -32,6 +32,12 @@ class DatabaseUnavailable(CustomhouseError):
     code = "database_unavailable"
 
 
+class DatabaseRefused(CustomhouseError):
+    """PostgreSQL refused a statement; nothing of it was written."""
+
+    code = "internal_error"
+
+
 class KeyServiceUnavailable(CustomhouseError):
     """The key service did not answer; nothing was stored, repeat the call after a moment."""
 

@@ -1,0 +1,52 @@
+"""The closed vocabulary of the ledger: what can be said, with which details. A tag is never reused or renamed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One kind of entry. `fields` are the only details that it may carry: names, numbers and codes, never values of customers."""
+
+    name: str
+    number: int
+    fields: frozenset[str]
+    sentence: str
+
+
+_REGISTERED: dict[str, Tag] = {}
+
+
+def _tag(name: str, number: int, sentence: str, *fields: str) -> Tag:
+    tag = Tag(name, number, frozenset(fields), sentence)
+    if name in _REGISTERED or any(other.number == number for other in _REGISTERED.values()):
+        raise ValueError(f"the audit tag {name} or its number {number} is taken")
+    _REGISTERED[name] = tag
+    return tag
+
+
+TENANT_CREATED: Final = _tag("tenant.created", 1, "A tenant was created.")
+API_KEY_CREATED: Final = _tag("api_key.created", 2, "An API key was created.", "scopes", "expires_at")
+API_KEY_REVOKED: Final = _tag("api_key.revoked", 3, "An API key was revoked.")
+CONNECTION_CREATED: Final = _tag(
+    "connection.created", 4, "A connection was created.", "provider", "host", "event_types", "signature_profile", "key_id"
+)
+CONNECTION_CHANGED: Final = _tag("connection.changed", 5, "A connection was changed.", "changed", "host", "status", "event_types")
+CONNECTION_DISCONNECTED: Final = _tag(
+    "connection.disconnected", 6, "A connection was disconnected; its key and secrets were destroyed.", "deliveries_cancelled"
+)
+EVENT_TYPE_REGISTERED: Final = _tag("event_type.registered", 7, "An event type was registered or changed.", "event_type", "pii_fields")
+POLICY_CHANGED: Final = _tag(
+    "privacy_policy.changed", 8, "The privacy policy was changed.", "version", "allowed_fields", "connections", "on_violation"
+)
+TENANT_KEY_CREATED: Final = _tag("tenant_key.created", 9, "A tenant key was created under the key service.", "key_id", "kms_key")
+TENANT_KEY_UNWRAPPED: Final = _tag("tenant_key.unwrapped", 10, "A tenant key was unwrapped by the key service.", "key_id", "kms_key")
+TENANT_KEY_DESTROYED: Final = _tag("tenant_key.destroyed", 11, "A tenant key was destroyed.", "key_id")
+CONNECTION_KEY_DESTROYED: Final = _tag("connection_key.destroyed", 12, "A connection key was destroyed.", "key_id")
+EVENT_REFUSED: Final = _tag("event.refused", 13, "An event was refused by the privacy policy.", "event_type", "fields")
+DATA_KEY_CREATED: Final = _tag("data_key.created", 14, "A data key was created under a tenant key.", "key_id", "purpose")
+
+TAGS: Final = dict(_REGISTERED)
+"""Every tag by its name."""

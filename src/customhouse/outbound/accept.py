@@ -1,0 +1,308 @@
+"""Accepting events: durable with the intent to deliver before anybody is told so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+from uuid import UUID
+
+from customhouse import ids
+from customhouse.audit import log, tags
+from customhouse.audit.log import Origin
+from customhouse.clock import Clock
+from customhouse.db import Database
+from customhouse.errors import (
+    CustomhouseError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    NotFound,
+    Overloaded,
+    PolicyViolation,
+)
+from customhouse.failpoints import Failpoints
+from customhouse.metrics import ACCEPT_BATCH, EVENTS_ACCEPTED, PII_REMOVED, Metrics
+from customhouse.outbound.engine import Engine
+from customhouse.outbound.envelope import assemble
+from customhouse.outbound.group import GroupCommit
+from customhouse.outbound.prepare import KEY_PURPOSE, Prepared, prepare
+from customhouse.outbound.reads import first_deliveries
+from customhouse.outbound.requests import EventRequest
+from customhouse.outbound.roster import SENDABLE, SQL, Rosters
+from customhouse.outbound.work import LEASE_SECONDS, Work
+from customhouse.types import JsonObject, TenantId
+from customhouse.vault.vault import Vault
+
+KEY_LIFE: Final = timedelta(days=7)
+DELIVERY_LIFE: Final = timedelta(hours=72)
+_LARGEST_GROUP: Final = 200
+_GROUPS_AT_ONCE: Final = 2
+_MOST_WAITING: Final = 4_000
+_STALE_TRIES: Final = 5
+_LOST_REPLY_TRIES: Final = 6
+_LOST_REPLY_WAIT: Final = 0.25
+
+_Verdict = tuple[Literal["accepted", "duplicate", "conflict", "stale", "gone"], UUID | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to a publish call: `deliveries` are (delivery id, connection id, privacy)."""
+
+    event_id: str
+    duplicate: bool
+    deliveries: tuple[tuple[str, str, JsonObject], ...]
+
+
+class Acceptor:
+    """The door for events."""
+
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        rosters: Rosters,
+        engine: Engine,
+        clock: Clock,
+        metrics: Metrics,
+        failpoints: Failpoints,
+        *,
+        environment: str,
+    ) -> None:
+        """Take the parts that it stands on."""
+        self._database = database
+        self._vault = vault
+        self._rosters = rosters
+        self._engine = engine
+        self._clock = clock
+        self._failpoints = failpoints
+        self._environment = environment
+        self._group: GroupCommit[Prepared, _Verdict] = GroupCommit(
+            self._flush,
+            largest=_LARGEST_GROUP,
+            at_once=_GROUPS_AT_ONCE,
+            most_waiting=_MOST_WAITING,
+            observe=metrics.histogram(ACCEPT_BATCH).observe,
+        )
+        self._fresh = metrics.counter(EVENTS_ACCEPTED, duplicate="no")
+        self._repeated = metrics.counter(EVENTS_ACCEPTED, duplicate="yes")
+        self._removed = metrics.counter(PII_REMOVED)
+
+    async def accept(self, request: EventRequest, tenant: TenantId, origin: Origin, *, size_bytes: int) -> Accepted:
+        """Accept one event; when this returns, the event and its deliveries are durable.
+
+        Raises:
+            Invalid, PolicyViolation: the event is not acceptable.
+            NotFound: no such active tenant.
+            IdempotencyConflict: its key or id was used with another body.
+            Overloaded, DatabaseUnavailable, KeyServiceUnavailable: it was not accepted now; repeat it.
+        """
+        try:
+            for _ in range(_STALE_TRIES):
+                prepared = await self._prepare(request, tenant, origin, size_bytes)
+                verdict, first = await self._group.submit(prepared)
+                if verdict == "accepted":
+                    self._fresh.inc()
+                    self._removed.inc(prepared.removed)
+                    return _answer(prepared)
+                if verdict == "duplicate" and first is not None:
+                    self._repeated.inc()
+                    event_id, deliveries = await first_deliveries(self._database, tenant, first)
+                    return Accepted(event_id, duplicate=True, deliveries=deliveries)
+                if verdict == "conflict":
+                    raise IdempotencyConflict
+                self._rosters.forget(tenant)
+                if verdict == "gone":
+                    raise NotFound
+            raise Overloaded("The tenant's connections are changing faster than the event can be accepted; repeat the call.")
+        except PolicyViolation as violation:
+            await self._record_refusal(request, tenant, origin, violation)
+            raise
+
+    async def _prepare(self, request: EventRequest, tenant: TenantId, origin: Origin, size_bytes: int) -> Prepared:
+        now = self._clock.now()
+        roster = self._rosters.held(tenant) or await self._rosters.get(tenant)
+        payload_key = self._vault.cached_payload_key(tenant, now.date()) or await self._vault.payload_key(tenant, now.date())
+        mac_key = self._vault.cached_mac_key(tenant, KEY_PURPOSE) or await self._vault.mac_key(tenant, KEY_PURPOSE)
+        return prepare(
+            request,
+            roster,
+            payload_key=payload_key,
+            mac_key=mac_key,
+            environment=self._environment,
+            now=now,
+            request_id=origin.correlation_id or origin.request_id or "none",
+            size_bytes=size_bytes,
+        )
+
+    async def _record_refusal(self, request: EventRequest, tenant: TenantId, origin: Origin, violation: PolicyViolation) -> None:
+        async with self._database.transaction(tenant) as conn:
+            await log.append(
+                conn,
+                self._clock,
+                tenant,
+                origin,
+                tags.EVENT_REFUSED,
+                subject=request.event_type,
+                detail={"event_type": request.event_type, "fields": [fault.pointer for fault in violation.faults]},
+            )
+
+    async def close(self) -> None:
+        """Let what is in be written, and refuse what comes."""
+        await self._group.close()
+
+    # The group ----------------------------------------------------------------------------------------------------------
+
+    async def _flush(self, group: Sequence[Prepared]) -> Sequence[_Verdict | BaseException]:
+        try:
+            return await self._write(group)
+        except DatabaseUnavailable:
+            return await self._after_lost_reply(group)
+        except DatabaseRefused as refused:
+            if len(group) == 1:
+                return [refused]
+            # One bad row fails alone.
+            results: list[_Verdict | BaseException] = []
+            for item in group:
+                results.extend(await self._flush([item]))
+            return results
+
+    async def _write(self, group: Sequence[Prepared]) -> Sequence[_Verdict | BaseException]:
+        platform_version = max(item.platform_version for item in group)
+        newest: dict[TenantId, int] = {}
+        for item in group:
+            newest[item.tenant_id] = max(newest.get(item.tenant_id, 0), item.version)
+        # Rows sorted by (tenant, key): two groups never wait for each other in a ring.
+        current = sorted(
+            (item for item in group if item.platform_version == platform_version and item.version == newest[item.tenant_id]),
+            key=lambda item: (item.tenant_id, item.keys[0][0] if item.keys else b""),
+        )
+        owned = [self._engine.reserve(planned.endpoint) for item in current for planned in item.planned]
+        try:
+            self._failpoints.hit("accept.before_commit")
+            rows = await self._database.call(SQL["accept_batch"], *self._arguments(current, newest, platform_version, owned))
+            self._failpoints.hit("accept.after_commit")
+        except BaseException:
+            self._engine.unreserve(sum(owned))
+            raise
+        verdicts: dict[UUID, _Verdict] = {row["event_uid"]: (row["outcome"], row["first_uid"]) for row in rows}
+        self._hand_off(current, owned, {uid for uid, verdict in verdicts.items() if verdict[0] == "accepted"})
+        missing: _Verdict = ("stale", None)
+        return [verdicts.get(item.event_uid, missing) for item in group]
+
+    def _arguments(self, group: Sequence[Prepared], newest: dict[TenantId, int], platform_version: int, owned: list[bool]) -> tuple[object, ...]:
+        tenants: list[str] = []
+        event_to: list[int] = []
+        key_to: list[int] = []
+        payload_to: list[int] = []
+        delivery_to: list[int] = []
+        events = keys = payloads = deliveries = 0
+        for item in group:
+            events += 1
+            keys += len(item.keys)
+            payloads += len(item.sealed)
+            deliveries += len(item.planned)
+            if tenants and tenants[-1] == item.tenant_id:
+                event_to[-1], key_to[-1], payload_to[-1], delivery_to[-1] = events, keys, payloads, deliveries
+            else:
+                tenants.append(item.tenant_id)
+                event_to.append(events)
+                key_to.append(keys)
+                payload_to.append(payloads)
+                delivery_to.append(deliveries)
+        planned = [(item, plan) for item in group for plan in item.planned]
+        return (
+            self._engine.process_id,
+            LEASE_SECONDS,
+            platform_version,
+            tenants,
+            [newest[TenantId(tenant)] for tenant in tenants],
+            event_to,
+            key_to,
+            payload_to,
+            delivery_to,
+            [item.event_uid for item in group],
+            [item.given_id for item in group],
+            [item.event_type for item in group],
+            [item.occurred_at for item in group],
+            [item.correlation_id for item in group],
+            [item.size_bytes for item in group],
+            [item.privacy_text for item in group],
+            [item.event_uid for item in group for _ in item.keys],
+            [key_hash for item in group for key_hash, _ in item.keys],
+            [digest for item in group for _, digest in item.keys],
+            KEY_LIFE.total_seconds(),
+            [item.event_uid for item in group for _ in item.sealed],
+            [number for item in group for number in range(len(item.sealed))],
+            [sealed for item in group for sealed in item.sealed],
+            [plan.delivery_id for _, plan in planned],
+            [item.event_uid for item, _ in planned],
+            [plan.endpoint.connection_id for _, plan in planned],
+            [plan.variant for _, plan in planned],
+            [item.policy_version for item, _ in planned],
+            owned,
+            DELIVERY_LIFE.total_seconds(),
+        )
+
+    def _hand_off(self, group: Sequence[Prepared], owned: Sequence[bool], accepted: set[UUID]) -> None:
+        """Give the leased deliveries to the engine, only now that they are durable; what was not accepted gives its slots back."""
+        expires_at = self._clock.now() + DELIVERY_LIFE
+        leased_until = self._clock.monotonic() + LEASE_SECONDS
+        place = 0
+        for item in group:
+            for planned in item.planned:
+                is_owned = owned[place]
+                place += 1
+                if not is_owned:
+                    continue
+                if item.event_uid not in accepted or planned.endpoint.status not in SENDABLE:
+                    self._engine.unreserve(1)
+                    continue
+                self._engine.start(
+                    Work(
+                        tenant_id=item.tenant_id,
+                        delivery_id=planned.delivery_id,
+                        lease=0,
+                        event_uid=item.event_uid,
+                        event_id=item.event_id,
+                        event_type=item.event_type,
+                        connection_id=planned.endpoint.connection_id,
+                        policy_version=item.policy_version,
+                        tenant_version=item.version,
+                        attempts=0,
+                        expires_at=expires_at,
+                        leased_until=leased_until,
+                        body_sha256=None,
+                        body=assemble(item.variants[planned.variant], planned.endpoint.integration),
+                    )
+                )
+
+    async def _after_lost_reply(self, group: Sequence[Prepared]) -> Sequence[_Verdict | BaseException]:
+        """The reply was lost, perhaps after COMMIT: look before answering. What cannot be looked up is not promised."""
+        lost: _Verdict | BaseException = DatabaseUnavailable()
+        for _ in range(_LOST_REPLY_TRIES):
+            await asyncio.sleep(_LOST_REPLY_WAIT)
+            try:
+                rows = await self._database.call(
+                    SQL["accepted_among"], [item.tenant_id for item in group], [item.event_uid for item in group]
+                )
+            except CustomhouseError:
+                continue
+            found = {row[0] for row in rows}
+            # They are leased to this process without being in its hands: the lease's end gives them to whoever comes first.
+            return [("accepted", None) if item.event_uid in found else lost for item in group]
+        return [lost] * len(group)
+
+
+def _answer(prepared: Prepared) -> Accepted:
+    return Accepted(
+        prepared.event_id,
+        duplicate=False,
+        deliveries=tuple(
+            (ids.show("dlv", planned.delivery_id), planned.endpoint.shown_id, prepared.privacy[planned.variant])
+            for planned in prepared.planned
+        ),
+    )

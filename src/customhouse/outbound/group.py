@@ -1,0 +1,102 @@
+"""Group commit: what arrives while one flush is under way goes together into the next. No timer, no added wait when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from customhouse.errors import Overloaded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Collects items and hands them to `flush` in groups; each caller gets the result of its own item, or its error."""
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | BaseException]]],
+        *,
+        largest: int,
+        at_once: int,
+        most_waiting: int,
+        observe: Callable[[int], None] = lambda _size: None,
+    ) -> None:
+        """Take the flush and the limits.
+
+        Args:
+            flush: writes a group and returns, in order, a result or an exception per item. What it raises goes to every item.
+            largest: items in one group.
+            at_once: flushes under way at the same time.
+            most_waiting: items that may wait; more are refused at the door.
+            observe: told the size of each group.
+        """
+        self._flush = flush
+        self._largest = largest
+        self._at_once = at_once
+        self._most_waiting = most_waiting
+        self._observe = observe
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Items that wait for a flush to begin."""
+        return len(self._waiting)
+
+    async def submit(self, item: Item) -> Result:
+        """Wait until the item's group is written.
+
+        Raises:
+            Overloaded: too many wait already, or the door is closed; nothing was written.
+        """
+        if self._closed or len(self._waiting) >= self._most_waiting:
+            raise Overloaded
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._start()
+        return await future
+
+    def _start(self) -> None:
+        while self._waiting and len(self._under_way) < self._at_once:
+            task = asyncio.get_running_loop().create_task(self._run())
+            self._under_way.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()
+        self._start()
+
+    async def _run(self) -> None:
+        # One turn of the loop lets the requests that are being read right now join.
+        await asyncio.sleep(0)
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._largest))]
+        if not group:
+            return
+        self._observe(len(group))
+        try:
+            results = await self._flush([item for item, _ in group])
+        except BaseException as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            raise
+        for (_, future), result in zip(group, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+    async def close(self) -> None:
+        """Refuse what comes from now on, and wait until all that is in has been written."""
+        self._closed = True
+        while self._under_way or self._waiting:
+            self._start()
+            await asyncio.wait(self._under_way)

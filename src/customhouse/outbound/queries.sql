@@ -1,0 +1,131 @@
+-- name: roster_head
+select own.version, platform.version as platform_version
+from tenants own, tenants platform
+where own.tenant_id = $1 and own.status = 'active' and platform.tenant_id = '_platform'
+
+-- name: roster_event_types
+select tenant_id, event_type, description, schema::text as schema, pii::text as pii, created_at, updated_at from event_types
+
+-- name: roster_connections
+select connection_id, provider, mode, status, grant_version, url_sealed, event_types, signature_profile, signature_algorithm, mac
+from connections where tenant_id = $1 and provider = 'webhook' and status in ('active', 'degraded', 'paused')
+
+-- name: roster_secrets
+select s.connection_id, s.key_id, s.sealed from connection_secrets s
+where s.tenant_id = $1 and s.purpose = 'signing'
+  and (s.state = 'active' or (s.state = 'previous' and s.valid_until > now()))
+order by s.state, s.created_at desc
+
+-- name: accept_batch
+select event_uid, outcome, first_uid from accept_batch_v1(
+  $1, make_interval(secs => $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, make_interval(secs => $20),
+  $21, $22, $23, $24, $25, $26, $27, $28, $29, make_interval(secs => $30))
+
+-- name: accepted_among
+select * from accepted_among_v1($1, $2)
+
+-- name: record_batch
+select * from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+
+-- name: claim_due
+select tenant_id, delivery_id, lease from claim_due_v1($1, $2, make_interval(secs => $3))
+
+-- name: load_batch
+select * from load_batch_v1($1, $2, $3)
+
+-- name: release_batch
+select release_batch_v1($1, $2, $3, $4, make_interval(secs => $5))
+
+-- name: recover_leases
+select recover_leases_v1(make_interval(secs => $1))
+
+-- name: queue_depth
+select due, waiting, leased from queue_depth_v1()
+
+-- name: heartbeat
+insert into processes (process_id) values ($1) on conflict (process_id) do update set heartbeat_at = now()
+
+-- name: farewell
+delete from processes where process_id = $1
+
+-- name: event_by_uid
+select event_uid, event_id, event_type, occurred_at, correlation_id, size_bytes, privacy::text as privacy, delivery_ids
+from events where tenant_id = $1 and event_uid = $2
+
+-- name: event_by_id
+select event_uid, event_id, event_type, occurred_at, correlation_id, size_bytes, privacy::text as privacy, delivery_ids
+from events where tenant_id = $1 and event_id = $2 order by event_uid desc limit 1
+
+-- name: deliveries
+select d.delivery_id, d.event_uid, d.connection_id, d.variant, d.policy_version, e.event_id, e.event_type, e.privacy::text as privacy,
+       q.owner is not null as leased, q.attempts as attempts_made, q.next_at, (q.delivery_id is not null) as queued, last.outcome, last.reason
+from deliveries d
+join events e on e.tenant_id = d.tenant_id and e.event_uid = d.event_uid
+left join delivery_queue q on q.tenant_id = d.tenant_id and q.delivery_id = d.delivery_id
+left join lateral (
+  select a.outcome, a.reason from attempts a where a.tenant_id = d.tenant_id and a.delivery_id = d.delivery_id order by a.attempt desc limit 1
+) last on true
+where d.tenant_id = $1
+  and ($2::uuid[] is null or d.delivery_id = any ($2))
+  and ($3::uuid is null or d.connection_id = $3)
+  and ($4::uuid is null or d.delivery_id < $4)
+  and ($5::uuid is null or d.delivery_id >= $5)
+  and ($6::text is null or $6 = case
+        when q.delivery_id is null then coalesce(last.outcome, 'cancelled')
+        when q.owner is not null then 'delivering'
+        when q.attempts > 0 then 'retrying'
+        else 'pending' end)
+order by d.delivery_id desc
+limit $7
+
+-- name: attempts
+select attempt, attempt_id, outcome, reason, sent, at, status_code, error, latency_ms, request_bytes, response_bytes
+from attempts where tenant_id = $1 and delivery_id = $2 order by attempt
+
+-- name: insert_connection
+insert into connections (tenant_id, connection_id, provider, user_id, status, description, url_sealed, url_host, event_types,
+                         signature_profile, signature_algorithm, mac)
+values ($1, $2, 'webhook', $3, 'active', $4, $5, $6, $7, $8, $9, $10)
+
+-- name: insert_secret
+insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state, sealed) values ($1, $2, $3, 'signing', 'active', $4)
+
+-- name: connections
+select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, url_host, event_types,
+       signature_profile, signature_algorithm, mac, created_at, updated_at
+from connections
+where tenant_id = $1
+  and ($2::uuid is null or connection_id = $2)
+  and ($3::uuid is null or connection_id < $3)
+  and ($4::text is null or user_id = $4)
+  and ($5::text is null or provider = $5)
+  and ($6::text is null or status = $6)
+order by connection_id desc
+limit $7
+
+-- name: lock_connection
+select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, url_host, event_types,
+       signature_profile, signature_algorithm, mac, created_at, updated_at
+from connections where tenant_id = $1 and connection_id = $2 for update
+
+-- name: update_connection
+update connections set status = $3, description = $4, url_sealed = $5, url_host = $6, event_types = $7, mac = $8, updated_at = now()
+where tenant_id = $1 and connection_id = $2
+
+-- name: signing_key_ids
+select key_id, state from connection_secrets where tenant_id = $1 and connection_id = $2 and purpose = 'signing' order by created_at
+
+-- name: end_connection
+update connections set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, updated_at = now()
+where tenant_id = $1 and connection_id = $2
+
+-- name: destroy_secrets
+update connection_secrets set state = 'destroyed', sealed = null where tenant_id = $1 and connection_id = $2 and state <> 'destroyed'
+
+-- name: cancel_deliveries
+with gone as (
+  delete from delivery_queue q where q.tenant_id = $1 and q.connection_id = $2 returning q.delivery_id, q.attempts
+)
+insert into attempts (tenant_id, delivery_id, attempt, attempt_id, outcome, reason, sent, at)
+select $1, g.delivery_id, g.attempts + 1, gen_random_uuid(), 'cancelled', $3, false, now() from gone g
+returning delivery_id

@@ -1,0 +1,202 @@
+"""Event types: their JSON Schema and the personal data that they declare; a tenant's own, or the operator's for everybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+
+import jsonschema_rs
+
+from customhouse.audit import log, tags
+from customhouse.audit.log import Origin
+from customhouse.canonical import dump, parse_object
+from customhouse.clock import Clock
+from customhouse.db import Database, Row
+from customhouse.errors import Conflict, Fault, Invalid, NotFound
+from customhouse.privacy.fields import PII_CLASSES
+from customhouse.privacy.inspect import Declaration
+from customhouse.tenants.sql import SQL
+from customhouse.types import PLATFORM, JsonObject, TenantId
+
+NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+OPERATIONAL: Final = "customhouse."
+_POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+")
+_MOST_FIELDS: Final = 200
+_SCHEMA_BYTES: Final = 64 * 1024
+_FAULTS_SHOWN: Final = 20
+_PLAIN_SEGMENT: Final = re.compile(r"\d{1,6}")
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One declared kind of event."""
+
+    tenant_id: TenantId
+    event_type: str
+    description: str
+    schema: JsonObject | None
+    pii: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Checker:
+    """An event type made ready: validates data, and says what the privacy inspection has to know."""
+
+    __slots__ = ("_validator", "declaration")
+
+    def __init__(self, schema: JsonObject | None, pii: Mapping[str, str]) -> None:
+        """Compile the schema.
+
+        Raises:
+            Invalid: it is not a JSON Schema, or it refers to something outside itself.
+        """
+        self._validator = None if schema is None else _compile(schema)
+        named = frozenset(_property_names(schema)) if schema is not None else frozenset()
+        pointed = frozenset(segment for pointer in pii for segment in _segments(pointer) if segment != "*")
+        self.declaration = Declaration(pii, named | pointed)
+
+    def check(self, data: JsonObject) -> None:
+        """Validate data.
+
+        Raises:
+            Invalid: it does not fit; the faults name places and keywords, never values.
+        """
+        if self._validator is None or self._validator.is_valid(data):
+            return
+        faults = []
+        for error in self._validator.iter_errors(data):
+            safe = "".join(
+                f"/{segment if str(segment) in self.declaration.named_segments or _PLAIN_SEGMENT.fullmatch(str(segment)) else '*'}"
+                for segment in error.instance_path
+            )
+            faults.append(Fault(f"/data{safe}", f"does not fit the schema at {_keyword_path(error.schema_path)}"))
+            if len(faults) == _FAULTS_SHOWN:
+                break
+        raise Invalid("The data does not fit the schema of its event type.", tuple(faults))
+
+
+NOTHING_DECLARED: Final = Checker(None, {})
+
+
+class EventTypes:
+    """Registers and lists event types."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        """Take the parts that it stands on."""
+        self._database = database
+        self._clock = clock
+
+    async def register(
+        self, tenant: TenantId, event_type: str, description: str, schema: JsonObject | None, pii: Mapping[str, str], origin: Origin
+    ) -> EventType:
+        """Declare an event type, or declare it anew; `tenant` is the operator's for a type that everybody shares.
+
+        Raises:
+            Invalid: the name, the schema or a PII declaration is not acceptable.
+            Conflict: the operator declared this type: a tenant cannot say otherwise.
+            NotFound: no such tenant.
+        """
+        _check(event_type, schema, pii)
+        Checker(schema, pii)
+        async with self._database.transaction(tenant) as conn:
+            if await conn.fetchrow(SQL["get_tenant"], tenant) is None:
+                raise NotFound
+            if tenant != PLATFORM and await conn.fetchrow(SQL["platform_event_type"], event_type) is not None:
+                raise Conflict("The operator declared this event type for all tenants.")
+            row = await conn.fetchrow(
+                SQL["upsert_event_type"],
+                tenant,
+                event_type,
+                description,
+                None if schema is None else dump(schema).decode(),
+                dump(dict(pii)).decode(),
+            )
+            await log.append(
+                conn,
+                self._clock,
+                tenant,
+                origin,
+                tags.EVENT_TYPE_REGISTERED,
+                subject=event_type,
+                detail={"event_type": event_type, "pii_fields": sorted(pii)},
+            )
+        made = cast("Row", row)
+        return EventType(tenant, event_type, description, schema, pii, made["created_at"], made["updated_at"])
+
+    async def list(self, tenant: TenantId, after: str | None, limit: int) -> list[EventType]:
+        """Return the types that hold for a tenant, the operator's included, by name."""
+        async with self._database.transaction(tenant) as conn:
+            rows = await conn.fetch(SQL["event_types"], after, limit)
+        return [event_type_of(row) for row in rows]
+
+
+def event_type_of(row: Row) -> EventType:
+    """Read a row of `event_types`."""
+    return EventType(
+        TenantId(row["tenant_id"]),
+        row["event_type"],
+        row["description"],
+        None if row["schema"] is None else parse_object(row["schema"].encode()),
+        cast("dict[str, str]", parse_object(row["pii"].encode())),
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _check(event_type: str, schema: JsonObject | None, pii: Mapping[str, str]) -> None:
+    faults = []
+    if not NAME.fullmatch(event_type):
+        faults.append(Fault("/event_type", "1–128 characters of A-Z a-z 0-9 _ . : -"))
+    elif event_type.startswith(OPERATIONAL):
+        faults.append(Fault("/event_type", "customhouse. is reserved for operational events"))
+    if schema is not None and len(dump(schema)) > _SCHEMA_BYTES:
+        faults.append(Fault("/schema", f"at most {_SCHEMA_BYTES} bytes"))
+    if len(pii) > _MOST_FIELDS:
+        faults.append(Fault("/pii", f"at most {_MOST_FIELDS} fields"))
+    for place, (pointer, name) in enumerate(pii.items()):
+        if not _POINTER.fullmatch(pointer):
+            faults.append(Fault("/pii", f"key {place} is not a JSON pointer below data (RFC 6901)"))
+        elif name not in PII_CLASSES:
+            faults.append(Fault("/pii", f"value {place} is not one of {', '.join(sorted(PII_CLASSES))}"))
+    if faults:
+        raise Invalid("The event type is not acceptable.", tuple(faults))
+
+
+def _no_retrieval(uri: str) -> Any:
+    raise ValueError("a schema refers to nothing outside itself")
+
+
+def _compile(schema: JsonObject) -> Any:
+    try:
+        return jsonschema_rs.Draft202012Validator(
+            schema, retriever=_no_retrieval, validate_formats=True, pattern_options=jsonschema_rs.RegexOptions()
+        )
+    except (ValueError, TypeError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+        raise Invalid(
+            "The schema is not acceptable.",
+            (Fault("/schema", "is not a JSON Schema (2020-12) that stands by itself, with patterns of linear time"),),
+        ) from None
+
+
+def _property_names(schema: object) -> Iterator[str]:
+    if isinstance(schema, dict):
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            yield from properties
+        for value in schema.values():
+            yield from _property_names(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _property_names(value)
+
+
+def _segments(pointer: str) -> list[str]:
+    return [segment.replace("~1", "/").replace("~0", "~") for segment in pointer.split("/")[1:]]
+
+
+def _keyword_path(path: list[str | int]) -> str:
+    return "/" + "/".join(str(segment) for segment in path)
