@@ -1,0 +1,144 @@
+"""Every setting there is, in one table: `docs/reference/settings.md` is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from customhouse.config import values
+
+PREFIX: Final = "CUSTOMHOUSE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting."""
+
+    name: str
+    """Without the prefix; in lower case it is the field of `Settings`."""
+    parse: Callable[[str], object]
+    doc: str
+    default: str | None = None
+    """As one would write it; None: there is none, or it is worked out from the surroundings."""
+    otherwise: str = ""
+    """What the documentation says in place of a default."""
+    secret: bool = False
+    """It may also be given as `<NAME>_FILE`."""
+    blank: bool = False
+    """Empty text is a value; elsewhere it is an error, since a value that was lost on its way must not turn into a default."""
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting(
+        "ENVIRONMENT",
+        values.one_of(values.Environment),
+        "`prod` refuses what only suits a developer's machine: plain http, failpoints, a local key file. `customhouse up` and "
+        "`demo` set `dev`.",
+        "prod",
+    ),
+    Setting(
+        "DATABASE_URL",
+        values.database_url,
+        "PostgreSQL 15 or later, as the service role that owns nothing. Unset: embedded PostgreSQL in `DATA_DIR`.",
+        otherwise="embedded",
+        secret=True,
+    ),
+    Setting(
+        "MIGRATE_DATABASE_URL",
+        values.database_url,
+        "The same database as the owner of the schema. Only `customhouse db migrate` reads it; give it to that command alone.",
+        otherwise="unset",
+        secret=True,
+    ),
+    Setting("DATABASE_POOL_SIZE", values.whole(2, 200), "Connections to PostgreSQL per process, at most.", "10"),
+    Setting(
+        "DATA_DIR",
+        values.folder,
+        "Embedded PostgreSQL, local keys, the platform key made at the first start. On a local disk, for one user.",
+        otherwise="`/var/lib/customhouse` as root, else `$XDG_DATA_HOME/customhouse` or `~/.local/share/customhouse`",
+    ),
+    Setting(
+        "KMS_KEY",
+        values.kms_key,
+        "The root key: `aws:` and the ARN of a key in AWS KMS, or `file:` and the path of a local key. There is no mode without one.",
+        otherwise="required; in `dev` `file:DATA_DIR/keys/local.key`, made at the first start",
+    ),
+    Setting(
+        "KMS_CACHE_TTL",
+        values.whole(10, 3600),
+        "Seconds for which an unwrapped tenant key may be used before the key service is asked again.",
+        "300",
+    ),
+    Setting("ALLOW_LOCAL_KEY", values.flag, "Lets `prod` run on a `file:` key. `/readyz`, the panel and every report say so.", "false"),
+    Setting(
+        "PLATFORM_KEY",
+        values.platform_key,
+        "The first platform API key: `ck_` and at least 32 random characters. Unset: made at the first start and shown once.",
+        otherwise="made at the first start",
+        secret=True,
+    ),
+    Setting(
+        "PUBLIC_URL",
+        values.url,
+        "Under what address people, providers and customers reach this service. `https` in `prod`.",
+        otherwise="required; in `dev` `http://` and `LISTEN`",
+    ),
+    Setting("LISTEN", values.address, "Where the API listens, `host:port`; port 0 takes any free one.", "127.0.0.1:8300"),
+    Setting(
+        "METRICS_LISTEN",
+        values.address,
+        "Where `/metrics` listens on its own, `host:port`. Unset: on the API's port, for platform keys only.",
+        otherwise="unset",
+    ),
+    Setting(
+        "TRUSTED_PROXIES",
+        values.networks,
+        "Networks of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, separated by commas.",
+        "",
+        blank=True,
+    ),
+    Setting(
+        "EGRESS_ALLOW",
+        values.networks,
+        "Networks that webhooks may be sent to although they are private, separated by commas. Empty: public addresses only.",
+        "",
+        blank=True,
+    ),
+    Setting(
+        "PAYLOAD_RETENTION",
+        values.duration(timedelta(days=30)),
+        "How long a sealed payload is kept after its last delivery has ended, for replay: `72h`, `7d`; at most `30d`. `0`: not at all.",
+        "72h",
+    ),
+    Setting(
+        "SIGNATURE_HEADER_PREFIX",
+        values.header_prefix,
+        "The beginning of the signature headers' names in the `queast-v1` profile; receivers must know it.",
+        "X-Queast",
+    ),
+    Setting(
+        "MAX_BODY_BYTES",
+        # The receiver library reads bodies of up to 1 MiB, envelope included.
+        values.whole(1024, 1_000_000),
+        "The largest event that is accepted, in bytes of JSON as sent to the API. A batch may hold this much per event.",
+        "262144",
+    ),
+    Setting(
+        "DELIVERY_TIMEOUT",
+        values.seconds(1, 60),
+        "Seconds for one delivery attempt in all: name look-up, connecting, sending, and reading the whole answer.",
+        "15",
+    ),
+    Setting("WORKER_CONCURRENCY", values.whole(1, 10_000), "Deliveries in flight per process, at most.", "256"),
+    Setting("CONNECTION_CONCURRENCY", values.whole(1, 1000), "Of these, to one connection, at most.", "32"),
+    Setting("LOG_LEVEL", values.one_of(values.LogLevel), "The least important lines that are written.", "info"),
+    Setting(
+        "FAILPOINTS",
+        values.failpoints,
+        "Where to kill the process, for tests (`docs/reference/failpoints.md`). Refused in `prod`.",
+        "",
+        blank=True,
+    ),
+)
