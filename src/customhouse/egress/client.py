@@ -152,7 +152,10 @@ class Egress:
 
     def _request(self, client: Client, target: Target, headers: Mapping[str, str], body: bytes, remaining: float | None) -> StreamRequest:
         try:
-            builder = client.post(target.url).headers(headers).body_bytes(body).streamed_read_buffer_limit(self._response_cap)
+            # Nothing is buffered ahead: otherwise the client waits for the body, and a dripped one hides the status.
+            builder = client.post(target.url).headers(headers).body_bytes(body).streamed_read_buffer_limit(0)
+            if not body:
+                builder = builder.header("content-length", "0")  # RFC 9110 §8.6; the client says nothing by itself
             if remaining is not None:
                 builder = builder.timeout(timedelta(seconds=remaining))
             return builder.build_streamed()

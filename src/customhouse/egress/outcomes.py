@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 from pyreqwest.exceptions import (
-    BodyDecodeError,
     ClientClosedError,
     DetailedPyreqwestError,
     NetworkError,
@@ -69,10 +68,9 @@ def classify(error: PyreqwestError, *, https: bool) -> Failure:
         return "response_too_large"
     if connecting:
         return "tls_failed" if https and "tcp connect error" not in causes else "connect_failed"
-    if isinstance(error, BodyDecodeError):
-        lost = any(cause.startswith("end of file") or "(os error " in cause or "connection closed" in cause for cause in causes)
-        return "connection_lost" if lost else "protocol_error"
-    return "connection_lost" if isinstance(error, NetworkError) else "protocol_error"
+    if isinstance(error, NetworkError) or any(cause.startswith("end of file") for cause in causes):
+        return "connection_lost"
+    return "protocol_error"
 
 
 def _causes(error: PyreqwestError) -> tuple[str, ...]:
