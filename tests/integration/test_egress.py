@@ -407,6 +407,16 @@ async def test_a_dead_name_server_holds_only_its_own_name_and_only_for_the_time_
         assert (again.error, again.latency_ms < 100, asked.count("dead.test")) == ("dns_failed", True, 1)
 
 
+async def test_a_resolution_that_takes_the_whole_time_leaves_none_for_the_rest() -> None:
+    async def slow(_: str) -> Sequence[str]:
+        await asyncio.sleep(0.15)
+        return ["127.0.0.1"]
+
+    async with receiving(ok) as receiver, going_out(lookup=slow, total_timeout=0.1) as egress:
+        assert (await egress.post(to(receiver), {}, BODY)).error == "timeout"
+        assert receiver.connections == 0
+
+
 async def test_the_systems_resolver_knows_localhost_and_not_an_invalid_name() -> None:
     allow = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     async with receiving(ok, "localhost") as receiver, going_out(allow=allow, lookup=None) as egress:
@@ -700,6 +710,21 @@ async def test_after_the_close_nothing_goes_out() -> None:
         assert len(receiver.requests) == 1
 
 
+async def test_closing_during_a_resolution_ends_the_post_as_closed() -> None:
+    asked = asyncio.Event()
+
+    async def hanging(_: str) -> Sequence[str]:
+        asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    async with receiving(ok) as receiver, going_out(lookup=hanging) as egress:
+        post = asyncio.ensure_future(egress.post(to(receiver), {}, BODY))
+        await asked.wait()
+        await egress.aclose()
+        assert (await post).error == "closed"
+
+
 async def test_a_root_that_is_no_certificate_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="ca-certificates"):
         Egress(
@@ -720,3 +745,13 @@ async def test_a_machine_without_certificate_authorities_is_told_so_at_the_start
     )
     assert done.returncode == 0, done.stderr
     assert "ca-certificates" in done.stdout
+
+
+async def test_the_benchmark_runs_and_every_post_arrives() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "bench_egress.py"
+    command = [sys.executable, str(script), "--posts", "40", "--hosts", "2"]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert (figures["posts"], figures["hosts"], figures["failed"]) == (40, 2, 0)
+    assert figures["egress_us"] > 0

@@ -114,7 +114,7 @@ class Egress:
             except EgressRefused:
                 return self._failed("address_refused", started)
             except ResolutionError:
-                return self._failed("dns_failed", started)
+                return self._failed("closed" if self._closed else "dns_failed", started)
             remaining = self._total_timeout - (self._clock.monotonic() - started)
             if remaining <= 0:
                 return self._failed("timeout", started)
