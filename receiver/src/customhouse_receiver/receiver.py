@@ -108,6 +108,6 @@ class Receiver:
 
     def _examine(self, headers: Headers, raw_body: bytes) -> tuple[Genuine, dict[str, Any], Hold]:
         genuine = check(headers, raw_body, self._keyring, self._rules, now=self._clock())
-        envelope = parse(bytes(raw_body), self._accepted_versions, genuine.message_id)
+        envelope = parse(raw_body, self._accepted_versions, genuine.message_id)
         key = f"seen:{envelope['integration']['connection_id']}:{envelope['event_id']}"
         return genuine, envelope, Hold(self._memory, key, genuine.fingerprint)
