@@ -34,9 +34,10 @@ _Check = Callable[[object], "str | int | float | None"]
 _PACKAGE: Final = Path(__file__).resolve().parent
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-# What is shaped like a credential is not an id, whatever field it is put into.
+# What holds a credential is not an id, whatever field it is put into.
 _CREDENTIAL: Final = re.compile(
-    r"(?i)(?:ck_|wh(?:sec|sk|pk)_|[spr]k_(?:live|test)_|xox[a-z]-|gh[a-z]_|github_pat_|ya29\.|eyj|akia|asia|shpat_|glpat-|bearer|basic)"
+    r"(?<![A-Za-z0-9])(?:ck_[A-Za-z0-9_-]{8}|wh(?:sec|sk)_|[spr]k_(?:live|test)_|xox[a-z]-|gh[a-z]_[A-Za-z0-9]{16}|github_pat_|glpat-"
+    r"|shp[a-z]{2}_|ya29\.|A[KS]IA[0-9A-Z]{12}|eyJ[A-Za-z0-9_-]{10})"
 )
 # A class name or a parameter name is code; this bounds what a hostile one could show.
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
@@ -52,7 +53,7 @@ def _text(pattern: str, longest: int) -> _Check:
     compiled = re.compile(pattern)
 
     def check(value: object) -> str | None:
-        if type(value) is not str or len(value) > longest or not compiled.fullmatch(value) or _CREDENTIAL.match(value):
+        if type(value) is not str or len(value) > longest or not compiled.fullmatch(value) or _CREDENTIAL.search(value):
             return None
         return value
 
