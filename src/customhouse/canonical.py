@@ -16,7 +16,7 @@ MAX_INTEGER: Final = 2**53
 _INTEGER_DIGITS: Final = 17
 
 
-class _Refused(Exception):  # noqa: N818 - a private signal out of the decoder's hooks
+class _Refused(Exception):
     """Well-formed text that says something we do not accept."""
 
 

@@ -172,6 +172,22 @@ class Database:
             async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as conn:
                 return cast("Sequence[Row]", await conn.fetch(query, *args))
 
+    @asynccontextmanager
+    async def own_connection(self) -> AsyncIterator[Any]:
+        """Open a driver connection outside the pool, for a library that brings its own queries (the job queue).
+
+        Raises:
+            DatabaseUnavailable: nobody answers.
+        """
+        with _translated():
+            conn = await asyncpg.connect(
+                self._dsn.reveal().decode(), timeout=_ACQUIRE_TIMEOUT, server_settings={"search_path": SCHEMA, "timezone": "UTC"}
+            )
+        try:
+            yield conn
+        finally:
+            conn.terminate()
+
     async def listen(self, on_change: Callable[[str], None], on_lost: Callable[[], None], on_ready: Callable[[], None]) -> None:
         """Hear changes until cancelled, on a connection of its own; reconnect when it is lost.
 
@@ -211,11 +227,6 @@ class Database:
             await asyncio.wait_for(self._pool.close(), timeout=5.0)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._pool.terminate()
-
-    @property
-    def dsn(self) -> Secret:
-        """The address with its password, for parts that bring their own connection (the job queue)."""
-        return self._dsn
 
 
 class Migrator:

@@ -180,28 +180,32 @@ class Acceptor:
             (item for item in group if item.platform_version == platform_version and item.version == newest[item.tenant_id]),
             key=lambda item: (item.tenant_id, item.keys[0][0] if item.keys else b""),
         )
-        owned = [self._engine.reserve(planned.endpoint) for item in current for planned in item.planned]
+        planned = [one for item in current for one in item.planned]
+        owned = [one.endpoint.status in SENDABLE and self._engine.reserve(one.endpoint.connection_id) for one in planned]
         try:
             self._failpoints.hit("accept.before_commit")
             rows = await self._database.call(SQL["accept_batch"], *self._arguments(current, newest, platform_version, owned))
             self._failpoints.hit("accept.after_commit")
         except BaseException:
-            self._engine.unreserve(sum(owned))
+            for one, is_owned in zip(planned, owned, strict=True):
+                if is_owned:
+                    self._engine.unreserve(one.endpoint.connection_id)
             raise
         verdicts: dict[UUID, _Verdict] = {row["event_uid"]: (row["outcome"], row["first_uid"]) for row in rows}
         self._hand_off(current, owned, {uid for uid, verdict in verdicts.items() if verdict[0] == "accepted"})
         missing: _Verdict = ("stale", None)
         return [verdicts.get(item.event_uid, missing) for item in group]
 
-    def _arguments(self, group: Sequence[Prepared], newest: dict[TenantId, int], platform_version: int, owned: list[bool]) -> tuple[object, ...]:
+    def _arguments(
+        self, group: Sequence[Prepared], newest: dict[TenantId, int], platform_version: int, owned: list[bool]
+    ) -> tuple[object, ...]:
         tenants: list[str] = []
         event_to: list[int] = []
         key_to: list[int] = []
         payload_to: list[int] = []
         delivery_to: list[int] = []
-        events = keys = payloads = deliveries = 0
-        for item in group:
-            events += 1
+        keys = payloads = deliveries = 0
+        for events, item in enumerate(group, 1):
             keys += len(item.keys)
             payloads += len(item.sealed)
             deliveries += len(item.planned)
@@ -258,8 +262,8 @@ class Acceptor:
                 place += 1
                 if not is_owned:
                     continue
-                if item.event_uid not in accepted or planned.endpoint.status not in SENDABLE:
-                    self._engine.unreserve(1)
+                if item.event_uid not in accepted:
+                    self._engine.unreserve(planned.endpoint.connection_id)
                     continue
                 self._engine.start(
                     Work(
@@ -291,7 +295,7 @@ class Acceptor:
                 )
             except CustomhouseError:
                 continue
-            found = {row[0] for row in rows}
+            found = {row["event_uid"] for row in rows}
             # They are leased to this process without being in its hands: the lease's end gives them to whoever comes first.
             return [("accepted", None) if item.event_uid in found else lost for item in group]
         return [lost] * len(group)

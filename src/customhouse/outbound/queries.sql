@@ -22,10 +22,10 @@ select event_uid, outcome, first_uid from accept_batch_v1(
   $21, $22, $23, $24, $25, $26, $27, $28, $29, make_interval(secs => $30))
 
 -- name: accepted_among
-select * from accepted_among_v1($1, $2)
+select event_uid from accepted_among_v1($1, $2) as found (event_uid)
 
 -- name: record_batch
-select * from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+select delivery_id from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as written (delivery_id)
 
 -- name: claim_due
 select tenant_id, delivery_id, lease from claim_due_v1($1, $2, make_interval(secs => $3))
@@ -37,7 +37,7 @@ select * from load_batch_v1($1, $2, $3)
 select release_batch_v1($1, $2, $3, $4, make_interval(secs => $5))
 
 -- name: recover_leases
-select recover_leases_v1(make_interval(secs => $1))
+select recover_leases_v1(make_interval(secs => $1)) as recovered
 
 -- name: queue_depth
 select due, waiting, leased from queue_depth_v1()
@@ -92,8 +92,12 @@ insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state
 
 -- name: connections
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, url_host, event_types,
-       signature_profile, signature_algorithm, mac, created_at, updated_at
-from connections
+       signature_profile, signature_algorithm, mac, created_at, updated_at,
+       array(select s.key_id from connection_secrets s
+             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.created_at) as key_ids,
+       array(select s.state from connection_secrets s
+             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.created_at) as key_states
+from connections c
 where tenant_id = $1
   and ($2::uuid is null or connection_id = $2)
   and ($3::uuid is null or connection_id < $3)
@@ -111,9 +115,6 @@ from connections where tenant_id = $1 and connection_id = $2 for update
 -- name: update_connection
 update connections set status = $3, description = $4, url_sealed = $5, url_host = $6, event_types = $7, mac = $8, updated_at = now()
 where tenant_id = $1 and connection_id = $2
-
--- name: signing_key_ids
-select key_id, state from connection_secrets where tenant_id = $1 and connection_id = $2 and purpose = 'signing' order by created_at
 
 -- name: end_connection
 update connections set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, updated_at = now()

@@ -104,7 +104,9 @@ def check_key(text: str) -> str:
         Invalid: it is not of the form, or carries personal data.
     """
     if not _KEY.fullmatch(text) or identifier_carries_pii(text):
-        raise Invalid("The Idempotency-Key header is not acceptable.", (Fault("", "1–128 characters of A-Z a-z 0-9 _ . : -, no personal data"),))
+        raise Invalid(
+            "The Idempotency-Key header is not acceptable.", (Fault("", "1–128 characters of A-Z a-z 0-9 _ . : -, no personal data"),)
+        )
     return text
 
 

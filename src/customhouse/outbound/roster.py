@@ -94,7 +94,9 @@ class Roster:
 class Rosters:
     """Loads rosters once, however many ask, and drops them when their tenant changes."""
 
-    def __init__(self, database: Database, vault: Vault, clock: Clock, *, https_required: bool, environment: str, header_prefix: str) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, clock: Clock, *, https_required: bool, environment: str, header_prefix: str
+    ) -> None:
         """Take the parts that it stands on."""
         self._database = database
         self._vault = vault
@@ -248,5 +250,3 @@ def secret_place(environment: str, tenant: TenantId, connection_id: UUID, key_id
 def payload_place(environment: str, tenant: TenantId, event_uid: UUID, variant: int) -> Place:
     """Return where a payload variant is sealed."""
     return Place(environment, tenant, "", "payloads", "sealed", str(event_uid), variant)
-
-

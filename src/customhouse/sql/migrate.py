@@ -42,11 +42,11 @@ def migrations() -> tuple[Migration, ...]:
     Raises:
         SettingsError: the installation is damaged.
     """
-    found = []
-    for entry in files("customhouse.sql").joinpath("migrations").iterdir():
-        if match := _NAME.fullmatch(entry.name):
-            found.append(Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8")))
-    found.sort(key=lambda migration: migration.version)
+    named = ((_NAME.fullmatch(entry.name), entry) for entry in files("customhouse.sql").joinpath("migrations").iterdir())
+    found = sorted(
+        (Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8")) for match, entry in named if match),
+        key=lambda migration: migration.version,
+    )
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise SettingsError("customhouse/sql/migrations is damaged: the numbers have a gap")
     return tuple(found)

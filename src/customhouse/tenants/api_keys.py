@@ -127,7 +127,15 @@ class ApiKeys:
             self._known = {token_hash: held for token_hash, held in self._known.items() if held[1].tenant_id != tenant}
 
     async def create(
-        self, tenant: TenantId, name: str, scopes: Iterable[str], origin: Origin, *, by: ApiKey, expires_at: datetime | None = None, once: Once
+        self,
+        tenant: TenantId,
+        name: str,
+        scopes: Iterable[str],
+        origin: Origin,
+        *,
+        by: ApiKey,
+        expires_at: datetime | None = None,
+        once: Once,
     ) -> tuple[ApiKey, Secret | None]:
         """Make a key; its token is returned this once (None when an idempotent call is repeated).
 
@@ -195,9 +203,7 @@ class ApiKeys:
                         there = True
                     else:
                         await conn.fetchval(SQL["revoke_api_key"], PLATFORM, row["key_id"])
-                        await log.append(
-                            conn, self._clock, PLATFORM, SYSTEM, tags.API_KEY_REVOKED, subject=ids.show("key", row["key_id"])
-                        )
+                        await log.append(conn, self._clock, PLATFORM, SYSTEM, tags.API_KEY_REVOKED, subject=ids.show("key", row["key_id"]))
                 if not there:
                     await self._insert(conn, PLATFORM, ids.new(), _PRESET, frozenset(Scope), SYSTEM, preset, None)
                 return None

@@ -16,10 +16,10 @@ from customhouse.canonical import dump, parse_object
 from customhouse.clock import Clock
 from customhouse.db import Database, Row
 from customhouse.errors import Conflict, Fault, Invalid, NotFound
-from customhouse.privacy.fields import PII_CLASSES
-from customhouse.privacy.inspect import Declaration
+from customhouse.privacy.classes import CLASS_NAMES
+from customhouse.privacy.declaration import Declaration
 from customhouse.tenants.sql import SQL
-from customhouse.types import PLATFORM, JsonObject, TenantId
+from customhouse.types import PLATFORM, Json, JsonObject, TenantId
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 OPERATIONAL: Final = "customhouse."
@@ -122,7 +122,7 @@ class EventTypes:
                 origin,
                 tags.EVENT_TYPE_REGISTERED,
                 subject=event_type,
-                detail={"event_type": event_type, "pii_fields": sorted(pii)},
+                detail={"event_type": event_type, "pii_fields": list[Json](sorted(pii))},
             )
         made = cast("Row", row)
         return EventType(tenant, event_type, description, schema, pii, made["created_at"], made["updated_at"])
@@ -160,13 +160,13 @@ def _check(event_type: str, schema: JsonObject | None, pii: Mapping[str, str]) -
     for place, (pointer, name) in enumerate(pii.items()):
         if not _POINTER.fullmatch(pointer):
             faults.append(Fault("/pii", f"key {place} is not a JSON pointer below data (RFC 6901)"))
-        elif name not in PII_CLASSES:
-            faults.append(Fault("/pii", f"value {place} is not one of {', '.join(sorted(PII_CLASSES))}"))
+        elif name not in CLASS_NAMES:
+            faults.append(Fault("/pii", f"value {place} is not one of {', '.join(sorted(CLASS_NAMES))}"))
     if faults:
         raise Invalid("The event type is not acceptable.", tuple(faults))
 
 
-def _no_retrieval(uri: str) -> Any:
+def _no_retrieval(_uri: str) -> Any:
     raise ValueError("a schema refers to nothing outside itself")
 
 

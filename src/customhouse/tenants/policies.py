@@ -17,7 +17,7 @@ from customhouse.db import Database, Executor, Row
 from customhouse.errors import Fault, Invalid, NotFound
 from customhouse.privacy.policy import DEFAULT_ALLOWED, OnViolation, Policy
 from customhouse.tenants.sql import SQL
-from customhouse.types import PLATFORM, TenantId
+from customhouse.types import PLATFORM, Json, TenantId
 
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MOST_FIELDS: Final = 100
@@ -80,7 +80,7 @@ class Policies:
             if await conn.fetchval(SQL["lock_tenant"], tenant) is None:
                 raise NotFound
             version = (await latest(conn, tenant)).version + 1
-            narrower = {ids.show("con", key): sorted(fields) for key, fields in wanted.connections.items()}
+            narrower: dict[str, Json] = {ids.show("con", key): list[Json](sorted(fields)) for key, fields in wanted.connections.items()}
             fields = sorted(wanted.allowed_fields)
             await conn.fetchval(SQL["insert_policy"], tenant, version, fields, dump(narrower).decode(), wanted.on_violation.value)
             await log.append(
@@ -92,8 +92,8 @@ class Policies:
                 subject=f"tenant:{version}",
                 detail={
                     "version": version,
-                    "allowed_fields": list(fields),
-                    "connections": sorted(narrower),
+                    "allowed_fields": list[Json](fields),
+                    "connections": list[Json](sorted(narrower)),
                     "on_violation": wanted.on_violation.value,
                 },
             )

@@ -1,0 +1,323 @@
+"""The composition root: settings in, a running service out. The only place that joins parts to features."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from customhouse import __version__, ids, retry
+from customhouse.audit import log, tags
+from customhouse.audit.log import SYSTEM
+from customhouse.clock import Clock, SystemClock
+from customhouse.config import AwsKey, Environment, Settings
+from customhouse.crypto.kms import KeyService
+from customhouse.crypto.kms_aws import AwsKeyService
+from customhouse.crypto.kms_local import load_local_key
+from customhouse.db import Database, Executor, Migrator
+from customhouse.egress.client import Egress
+from customhouse.embedded.cluster import Cluster, open_cluster
+from customhouse.errors import CustomhouseError, SettingsError
+from customhouse.failpoints import Failpoints
+from customhouse.jobs.upkeep import periodic, upkeep_partitions
+from customhouse.jobs.worker import Worker
+from customhouse.logs import get
+from customhouse.metrics import Metrics
+from customhouse.outbound.accept import Acceptor
+from customhouse.outbound.claims import Claims
+from customhouse.outbound.deliver import Sender
+from customhouse.outbound.endpoints import Endpoints
+from customhouse.outbound.engine import Engine
+from customhouse.outbound.presence import Presence
+from customhouse.outbound.reads import Reads
+from customhouse.outbound.recorder import Recorder
+from customhouse.outbound.roster import Rosters
+from customhouse.sql.migrate import Migration, compare, migrate, migrations
+from customhouse.tenants.api_keys import ApiKeys
+from customhouse.tenants.event_types import EventTypes
+from customhouse.tenants.policies import Policies
+from customhouse.tenants.store import Tenants
+from customhouse.types import PLATFORM, Secret, TenantId
+from customhouse.vault.deeds import KeyDeed, KeyEvent
+from customhouse.vault.keyring import Keyring
+from customhouse.vault.vault import Vault
+
+_log: Final = get("customhouse.app")
+EMBEDDED_LOGIN: Final = "customhouse_app"
+_CONNECT_SECONDS: Final = 5.0
+_ATTEMPT_MARGIN: Final = 5.0
+_RECORDED = "select version, checksum from schema_migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that has to be in order; `advice` says what to do when it is not."""
+
+    name: str
+    ok: bool
+    advice: str = ""
+
+
+@dataclass(slots=True)
+class Store:
+    """Where the data is: a server of the operator's, or the embedded one that lives as long as this object."""
+
+    dsn: Secret
+    cluster: Cluster | None = None
+
+    def close(self) -> None:
+        """Stop the embedded server, if it is ours."""
+        if self.cluster is not None:
+            self.cluster.stop()
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the database of these settings; blocks while an embedded server starts.
+
+    Raises:
+        SettingsError: there is no embedded server for this machine.
+        DatabaseUnavailable: it does not start.
+    """
+    if settings.database_url is not None:
+        return Store(settings.database_url)
+    cluster = open_cluster(settings.data_dir / "postgres")
+    return Store(Secret(cluster.dsn("app").encode()), cluster)
+
+
+async def migrate_store(store: Store, settings: Settings) -> tuple[Migration, ...]:
+    """Bring the schema to this version: the embedded server's always, another's by `MIGRATE_DATABASE_URL`.
+
+    Raises:
+        SettingsError: there is no owner's login to migrate with.
+        DatabaseUnavailable: nobody answers.
+    """
+    if store.cluster is not None:
+        async with Migrator.connect(Secret(store.cluster.dsn("owner").encode())) as migrator:
+            return await migrate(migrator, login=EMBEDDED_LOGIN)
+    if settings.migrate_database_url is None:
+        raise SettingsError("Set CUSTOMHOUSE_MIGRATE_DATABASE_URL to the login that owns the schema; the service's own may not change it.")
+    async with Migrator.connect(settings.migrate_database_url) as migrator:
+        return await migrate(migrator)
+
+
+def key_service(settings: Settings) -> KeyService:
+    """Return the key service of these settings.
+
+    Raises:
+        SettingsError: the key file is missing, readable by others or damaged.
+    """
+    if isinstance(settings.kms_key, AwsKey):
+        return AwsKeyService(settings.kms_key.arn, environment=settings.environment.value)
+    return load_local_key(settings.kms_key.path, create=settings.environment is Environment.DEV)
+
+
+class App:
+    """All parts of one process, wired."""
+
+    def __init__(self, settings: Settings, database: Database, keys: KeyService, clock: Clock | None = None) -> None:
+        """Wire the parts; nothing runs yet."""
+        self.settings = settings
+        self.database = database
+        self.key_service = keys
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics(__version__)
+        self.process_id = ids.new()
+        environment = settings.environment.value
+        https_required = settings.environment is not Environment.DEV
+        failpoints = Failpoints(settings.failpoints)
+        self.vault = Vault(
+            Keyring(database),
+            keys,
+            self.clock,
+            self._witness,
+            environment=environment,
+            cache_ttl=settings.kms_cache_ttl,
+            metrics=self.metrics,
+        )
+        self.tenants = Tenants(database, self.vault, self.clock)
+        self.api_keys = ApiKeys(database, self.vault, self.clock)
+        self.policies = Policies(database, self.clock)
+        self.event_types = EventTypes(database, self.clock)
+        self.endpoints = Endpoints(database, self.vault, self.clock, https_required=https_required)
+        self.reads = Reads(database)
+        self.rosters = Rosters(
+            database,
+            self.vault,
+            self.clock,
+            https_required=https_required,
+            environment=environment,
+            header_prefix=settings.signature_header_prefix,
+        )
+        self.egress = Egress(
+            allow=settings.egress_allow,
+            https_required=https_required,
+            clock=self.clock,
+            connect_timeout=min(_CONNECT_SECONDS, settings.delivery_timeout),
+            total_timeout=settings.delivery_timeout,
+        )
+        sender = Sender(database, self.rosters, self.egress, self.clock, failpoints, schedule=retry.SCHEDULE)
+        recorder = Recorder(database, failpoints, self.process_id, drop_payloads=not settings.payload_retention)
+        self.engine = Engine(
+            database,
+            sender,
+            recorder,
+            self.clock,
+            self.metrics,
+            self.process_id,
+            concurrency=settings.worker_concurrency,
+            per_connection=settings.connection_concurrency,
+            attempt_seconds=settings.delivery_timeout + _ATTEMPT_MARGIN,
+        )
+        self.acceptor = Acceptor(
+            database, self.vault, self.rosters, self.engine, self.clock, self.metrics, failpoints, environment=environment
+        )
+        self.presence = Presence(database, self.engine, self.clock, self.metrics)
+        self._claims = Claims(database, self.vault, self.rosters, self.engine, self.clock)
+        self._worker = Worker(database, self.metrics, periodic(database, settings.payload_retention))
+        self._hearing = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, settings: Settings, store: Store, clock: Clock | None = None) -> App:
+        """Connect and wire; refuse a database whose schema is not this version's.
+
+        Raises:
+            SettingsError: the login is too powerful, or migrations are pending.
+            DatabaseUnavailable: nobody answers.
+        """
+        keys = key_service(settings)
+        database = await Database.connect(store.dsn, size=settings.database_pool_size)
+        try:
+            app = cls(settings, database, keys, clock)
+            await app._refuse_pending_migrations()
+        except BaseException:
+            await database.close()
+            raise
+        return app
+
+    async def start(self) -> Secret | None:
+        """Start the background work; return the first platform key if one was just made, to be shown once.
+
+        Raises:
+            KeyServiceUnavailable: there is no plaintext mode: without the key service nothing starts.
+            DatabaseUnavailable: nobody answers.
+        """
+        await self.vault.create_tenant_key(PLATFORM)
+        token = await self.api_keys.first_platform_key(self.settings.platform_key)
+        await upkeep_partitions(self.database, self.settings.payload_retention)
+        await self.presence.beat()
+        heard = asyncio.Event()
+
+        def ready() -> None:
+            self._on_ready()
+            heard.set()
+
+        self._run("listen", lambda: self.database.listen(self._on_change, self._on_lost, ready))
+        self._run("presence", self.presence.run)
+        self._run("claims", self._claims.run)
+        self._run("jobs", self._worker.run)
+        self._run("keys", self.vault.keep_fresh)
+        await asyncio.wait_for(heard.wait(), timeout=30)
+        _log.info("started", version=__version__, process_id=str(self.process_id))
+        return token
+
+    async def stop(self) -> None:
+        """Take nothing more in, finish what is under way, give the rest back, close."""
+        await self.acceptor.close()
+        for task in self._tasks:
+            if task.get_name() in {"claims", "jobs"}:
+                task.cancel()
+        await self.engine.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.presence.farewell()
+        await self.egress.aclose()
+        await self.vault.close()
+        await self.database.close()
+        _log.info("stopped", process_id=str(self.process_id))
+
+    async def ready(self) -> list[Check]:
+        """Look at everything that a request needs."""
+        checks = []
+        try:
+            pending = await self.pending_migrations()
+            checks += [
+                Check("database", ok=True),
+                Check("migrations", not pending, "run `customhouse db migrate`"),
+            ]
+        except CustomhouseError as error:
+            checks.append(Check("database", ok=False, advice=error.detail))
+        try:
+            await self.key_service.check()
+            checks.append(Check("key_service", ok=True))
+        except CustomhouseError as error:
+            checks.append(Check("key_service", ok=False, advice=error.detail))
+        checks.append(Check("changes", self._hearing, "the LISTEN connection is down; it comes back by itself with the database"))
+        return checks
+
+    @property
+    def local_key_in_prod(self) -> bool:
+        """Whether `prod` runs on a local key file: every report has to say so (rulings §6)."""
+        return self.settings.environment is Environment.PROD and not isinstance(self.settings.kms_key, AwsKey)
+
+    async def pending_migrations(self) -> tuple[Migration, ...]:
+        """Return what the database lacks.
+
+        Raises:
+            SettingsError: it is newer than this version.
+            DatabaseUnavailable: nobody answers.
+        """
+        rows = await self.database.call(_RECORDED)
+        return compare({row["version"]: row["checksum"] for row in rows}, migrations()).pending
+
+    async def _refuse_pending_migrations(self) -> None:
+        pending = await self.pending_migrations()
+        if pending:
+            raise SettingsError(f"{len(pending)} migration(s) are pending: run `customhouse db migrate`.")
+
+    # Wiring -------------------------------------------------------------------------------------------------------------
+
+    def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        async def guarded() -> None:
+            while True:
+                try:
+                    await work()
+                except Exception as error:  # noqa: BLE001 - a loop of the service must not end because of one surprise
+                    _log.error("loop_interrupted", component=name, error=type(error).__name__)
+                await asyncio.sleep(1.0)
+
+        self._tasks.append(asyncio.get_running_loop().create_task(guarded(), name=name))
+
+    def _on_change(self, tenant: str) -> None:
+        changed = TenantId(tenant)
+        self.rosters.forget(changed)
+        self.api_keys.forget(changed)
+        self.vault.changed(changed)
+
+    def _on_ready(self) -> None:
+        self._hearing = True
+        self.rosters.hearing(hears=True)
+
+    def _on_lost(self) -> None:
+        self._hearing = False
+        self.rosters.hearing(hears=False)
+        self.api_keys.forget()
+        self.vault.changes_missed()
+
+    async def _witness(self, tx: Executor | None, event: KeyEvent) -> None:
+        """Write what the vault does into the ledger."""
+        key_id = str(event.key_id)
+        tag, detail = {
+            KeyDeed.TENANT_KEY_CREATED: (tags.TENANT_KEY_CREATED, {"key_id": key_id, "kms_key": event.root}),
+            KeyDeed.TENANT_KEY_UNWRAPPED: (tags.TENANT_KEY_UNWRAPPED, {"key_id": key_id, "kms_key": event.root}),
+            KeyDeed.TENANT_KEY_DESTROYED: (tags.TENANT_KEY_DESTROYED, {"key_id": key_id}),
+            KeyDeed.DATA_KEY_CREATED: (tags.DATA_KEY_CREATED, {"key_id": key_id, "purpose": event.purpose}),
+            KeyDeed.CONNECTION_KEY_DESTROYED: (tags.CONNECTION_KEY_DESTROYED, {"key_id": key_id}),
+        }[event.deed]
+        if tx is not None:
+            await log.append(tx, self.clock, event.tenant_id, SYSTEM, tag, subject=event.scope, detail=detail)
+            return
+        async with self.database.transaction(event.tenant_id) as conn:
+            await log.append(conn, self.clock, event.tenant_id, SYSTEM, tag, subject=event.scope, detail=detail)

@@ -1,0 +1,348 @@
+"""Webhook connections: where a tenant's events go, how they are signed, which ones are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from customhouse import ids
+from customhouse.audit import log, tags
+from customhouse.audit.log import Origin
+from customhouse.clock import Clock
+from customhouse.crypto.envelope import RecordKey, open_sealed, seal
+from customhouse.crypto.mac import mac
+from customhouse.crypto.signatures import Algorithm, Profile, new_secret, shown
+from customhouse.db import Database, Executor, Row
+from customhouse.egress.targets import Target, parse_target
+from customhouse.errors import Conflict, EgressRefused, Fault, Invalid, NotFound, Unsealable
+from customhouse.outbound.roster import MAC_PURPOSE, SQL, guarded, secret_place, url_place
+from customhouse.tenants.event_types import NAME
+from customhouse.tenants.idempotency import Once
+from customhouse.types import Json, Secret, TenantId
+from customhouse.vault.vault import Vault
+
+PROVIDER: Final = "webhook"
+_MOST_PATTERNS: Final = 200
+_DESCRIPTION: Final = 500
+_CHANGEABLE: Final = frozenset({"active", "degraded", "paused", "disabled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as its owner sees it; the URL is opened for them alone, secrets are not part of it."""
+
+    tenant_id: TenantId
+    connection_id: UUID
+    provider: str
+    user_id: str | None
+    mode: str
+    status: str
+    status_reason: str | None
+    grant_version: int
+    description: str
+    url: str | None
+    host: str | None
+    event_types: tuple[str, ...]
+    signature_profile: str
+    signature_algorithm: str
+    signing_keys: tuple[tuple[str, str], ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a webhook connection shall be."""
+
+    url: str
+    event_types: tuple[str, ...] = ("*",)
+    signature_profile: str = Profile.QUEAST_V1
+    signature_algorithm: str = Algorithm.V1
+    description: str = ""
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What shall be different; None leaves a thing as it is."""
+
+    url: str | None = None
+    event_types: tuple[str, ...] | None = None
+    paused: bool | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A connection that was just created; `secret` is shown this once, None when an idempotent call is repeated."""
+
+    connection: Connection
+    key_id: str
+    secret: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a disconnect did."""
+
+    connection_id: UUID
+    deliveries_cancelled: int
+    audit_entry_id: UUID
+    at: datetime
+
+
+class Endpoints:
+    """Creates, changes, shows and ends webhook connections."""
+
+    def __init__(self, database: Database, vault: Vault, clock: Clock, *, https_required: bool) -> None:
+        """Take the parts that it stands on."""
+        self._database = database
+        self._vault = vault
+        self._clock = clock
+        self._https_required = https_required
+
+    async def create(self, tenant: TenantId, wish: Wish, origin: Origin, once: Once) -> Made:
+        """Create a connection with its own key and signing secret.
+
+        Raises:
+            Invalid: the URL, a pattern, the profile or the algorithm is not acceptable.
+            NotFound: no such tenant.
+            IdempotencyConflict: the key was used with another body.
+            KeyServiceUnavailable: no key could be made; nothing was created.
+        """
+        target = self._checked(wish)
+        connection_id = ids.new()
+        async with self._database.transaction(tenant) as conn:
+            if await conn.fetchrow(SQL["roster_head"], tenant) is None:
+                raise NotFound
+        key = await self._vault.connection_key(tenant, connection_id, create=True)
+        mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
+        secret = new_secret(Algorithm(wish.signature_algorithm))
+        key_id = ids.show("whk", ids.new())
+        async with self._database.transaction(tenant) as conn:
+            earlier = await once.claim(conn, tenant, ids.show("con", connection_id))
+            if earlier is None:
+                await self._insert(conn, tenant, connection_id, wish, target, key, mac_key, key_id, secret, origin)
+        if earlier is not None:
+            found = await self._read(tenant, ids.parse("con", earlier))
+            return Made(found, found.signing_keys[0][0], None)
+        return Made(await self._read(tenant, connection_id), key_id, shown(secret))
+
+    async def get(self, tenant: TenantId, connection_id: UUID) -> Connection:
+        """Return a connection.
+
+        Raises:
+            NotFound: no such connection in this tenant.
+        """
+        return await self._read(tenant, connection_id)
+
+    async def list(
+        self, tenant: TenantId, *, user_id: str | None, provider: str | None, status: str | None, before: UUID | None, limit: int
+    ) -> list[Connection]:
+        """Return connections, the newest first."""
+        async with self._database.transaction(tenant) as conn:
+            rows = await conn.fetch(SQL["connections"], tenant, None, before, user_id, provider, status, limit)
+        return [await self._shown(tenant, row) for row in rows]
+
+    async def change(self, tenant: TenantId, connection_id: UUID, change: Change, origin: Origin) -> Connection:
+        """Change a connection; every process knows within a second.
+
+        Raises:
+            Invalid: the new URL or a pattern is not acceptable.
+            NotFound: no such connection in this tenant.
+            Conflict: it has ended.
+        """
+        key = await self._key(tenant, connection_id)
+        mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
+        async with self._database.transaction(tenant) as conn:
+            row = await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
+            if row is None:
+                raise NotFound
+            if row["status"] not in _CHANGEABLE or key is None:
+                raise Conflict(f"This connection is {row['status']} and cannot be changed.")
+            place = url_place(self._vault.environment, tenant, connection_id)
+            old_url = open_sealed(key, place, row["url_sealed"]).decode()
+            wish = Wish(
+                url=old_url if change.url is None else change.url,
+                event_types=tuple(row["event_types"]) if change.event_types is None else change.event_types,
+                signature_profile=row["signature_profile"],
+                signature_algorithm=row["signature_algorithm"],
+                description=row["description"] if change.description is None else change.description,
+            )
+            target = self._checked(wish)
+            status = row["status"] if change.paused is None else "paused" if change.paused else "active"
+            after = dict(row) | {"event_types": wish.event_types}
+            await conn.execute(
+                SQL["update_connection"],
+                tenant,
+                connection_id,
+                status,
+                wish.description,
+                seal(key, place, target.url.encode()),
+                target.host,
+                list(wish.event_types),
+                mac(mac_key, MAC_PURPOSE, *guarded(connection_id, after, target.url)),
+            )
+            names: list[Json] = [name for name in ("url", "event_types", "paused", "description") if getattr(change, name) is not None]
+            patterns: list[Json] = list(wish.event_types)
+            await log.append(
+                conn,
+                self._clock,
+                tenant,
+                origin,
+                tags.CONNECTION_CHANGED,
+                connection_id=connection_id,
+                detail={"changed": names, "host": target.host, "status": status, "event_types": patterns},
+            )
+        return await self._read(tenant, connection_id)
+
+    async def disconnect(self, tenant: TenantId, connection_id: UUID, origin: Origin) -> Receipt:
+        """End a connection: unusable at once, secrets and key destroyed, waiting deliveries cancelled.
+
+        Raises:
+            NotFound: no such connection in this tenant.
+            Conflict: it has ended already.
+        """
+        async with self._database.transaction(tenant) as conn:
+            row = await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
+            if row is None:
+                raise NotFound
+            if row["status"] == "disconnected":
+                raise Conflict("This connection is disconnected already.")
+            await conn.execute(SQL["end_connection"], tenant, connection_id)
+            await conn.execute(SQL["destroy_secrets"], tenant, connection_id)
+            cancelled = len(await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected"))
+            entry_id = await log.append(
+                conn,
+                self._clock,
+                tenant,
+                origin,
+                tags.CONNECTION_DISCONNECTED,
+                connection_id=connection_id,
+                detail={"deliveries_cancelled": cancelled},
+            )
+        await self._vault.destroy_connection_key(tenant, connection_id)
+        return Receipt(connection_id, cancelled, entry_id, self._clock.now())
+
+    async def _insert(
+        self,
+        conn: Executor,
+        tenant: TenantId,
+        connection_id: UUID,
+        wish: Wish,
+        target: Target,
+        key: RecordKey,
+        mac_key: RecordKey,
+        key_id: str,
+        secret: Secret,
+        origin: Origin,
+    ) -> None:
+        environment = self._vault.environment
+        row = {
+            "provider": PROVIDER,
+            "mode": "observe",
+            "grant_version": 1,
+            "signature_profile": wish.signature_profile,
+            "signature_algorithm": wish.signature_algorithm,
+            "event_types": wish.event_types,
+        }
+        await conn.execute(
+            SQL["insert_connection"],
+            tenant,
+            connection_id,
+            wish.user_id,
+            wish.description,
+            seal(key, url_place(environment, tenant, connection_id), target.url.encode()),
+            target.host,
+            list(wish.event_types),
+            wish.signature_profile,
+            wish.signature_algorithm,
+            mac(mac_key, MAC_PURPOSE, *guarded(connection_id, row, target.url)),
+        )
+        sealed = seal(key, secret_place(environment, tenant, connection_id, key_id), secret.reveal())
+        await conn.execute(SQL["insert_secret"], tenant, connection_id, key_id, sealed)
+        patterns: list[Json] = list(wish.event_types)
+        await log.append(
+            conn,
+            self._clock,
+            tenant,
+            origin,
+            tags.CONNECTION_CREATED,
+            connection_id=connection_id,
+            detail={
+                "provider": PROVIDER,
+                "host": target.host,
+                "event_types": patterns,
+                "signature_profile": wish.signature_profile,
+                "key_id": key_id,
+            },
+        )
+
+    def _checked(self, wish: Wish) -> Target:
+        faults: list[Fault] = []
+        target: Target | None = None
+        try:
+            target = parse_target(wish.url, https_required=self._https_required)
+        except (Invalid, EgressRefused) as error:
+            faults.append(Fault("/url", error.detail))
+        if not 1 <= len(wish.event_types) <= _MOST_PATTERNS:
+            faults.append(Fault("/event_types", f"1–{_MOST_PATTERNS} patterns; an empty list would send nothing"))
+        faults += [
+            Fault(f"/event_types/{place}", "is neither *, nor an event type, nor a prefix ending in .*")
+            for place, pattern in enumerate(wish.event_types)
+            if pattern != "*" and not NAME.fullmatch(pattern.removesuffix(".*"))
+        ]
+        if wish.signature_profile not in {member.value for member in Profile}:
+            faults.append(Fault("/signature_profile", "is not one of queast-v1, standard-webhooks"))
+        if wish.signature_algorithm not in {member.value for member in Algorithm}:
+            faults.append(Fault("/signature_algorithm", "is not one of v1, v1a"))
+        elif wish.signature_algorithm == Algorithm.V1A and wish.signature_profile != Profile.STANDARD_WEBHOOKS:
+            faults.append(Fault("/signature_algorithm", "v1a goes with standard-webhooks only"))
+        if len(wish.description) > _DESCRIPTION:
+            faults.append(Fault("/description", f"at most {_DESCRIPTION} characters"))
+        if faults or target is None:
+            raise Invalid("The connection is not acceptable.", tuple(faults))
+        return target
+
+    async def _key(self, tenant: TenantId, connection_id: UUID) -> RecordKey | None:
+        """Return the connection's key; None where it was destroyed, or never was."""
+        try:
+            return await self._vault.connection_key(tenant, connection_id)
+        except Unsealable:
+            return None
+
+    async def _read(self, tenant: TenantId, connection_id: UUID) -> Connection:
+        async with self._database.transaction(tenant) as conn:
+            rows = await conn.fetch(SQL["connections"], tenant, connection_id, None, None, None, None, 1)
+        if not rows:
+            raise NotFound
+        return await self._shown(tenant, rows[0])
+
+    async def _shown(self, tenant: TenantId, row: Row) -> Connection:
+        # Outside of any transaction: a cold key must not hold a database connection while it waits for another.
+        connection_id: UUID = row["connection_id"]
+        url = None
+        if row["url_sealed"] is not None:
+            key = self._vault.cached_connection_key(tenant, connection_id) or await self._vault.connection_key(tenant, connection_id)
+            url = open_sealed(key, url_place(self._vault.environment, tenant, connection_id), row["url_sealed"]).decode()
+        return Connection(
+            tenant,
+            connection_id,
+            row["provider"],
+            row["user_id"],
+            row["mode"],
+            row["status"],
+            row["status_reason"],
+            row["grant_version"],
+            row["description"],
+            url,
+            row["url_host"],
+            tuple(row["event_types"]),
+            row["signature_profile"],
+            row["signature_algorithm"],
+            tuple(zip(row["key_ids"], row["key_states"], strict=True)),
+            row["created_at"],
+            row["updated_at"],
+        )

@@ -1,0 +1,210 @@
+"""The deliveries in the hands of this process: a lane per connection with a cap, lanes served in turn, a cap over all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+from uuid import UUID
+
+from customhouse import ids
+from customhouse.clock import Clock
+from customhouse.db import Database
+from customhouse.errors import CustomhouseError
+from customhouse.logs import get
+from customhouse.metrics import ATTEMPT_SECONDS, DELIVERIES, DELIVERY_LATENCY, IN_FLIGHT, RETRIES, Metrics
+from customhouse.outbound.deliver import Held, Sender
+from customhouse.outbound.recorder import Recorder, release
+from customhouse.outbound.work import Result, Work
+
+_log: Final = get("customhouse.outbound.engine")
+_HELD_PER_SLOT: Final = 4
+"""Deliveries held in memory per in-flight slot: enough to keep the slots busy, few enough to be found again soon after a kill."""
+_HELD_PAUSE: Final = 5.0
+
+
+class _Lane:
+    """What one connection has waiting and on the wire."""
+
+    __slots__ = ("held", "in_flight", "queued", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Work] = deque()
+        self.in_flight = 0
+        self.held = 0
+        self.queued = False
+
+
+class Engine:
+    """Runs attempts. `reserve` before the transaction, `start` after it: nothing is sent that is not durable."""
+
+    def __init__(
+        self,
+        database: Database,
+        sender: Sender,
+        recorder: Recorder,
+        clock: Clock,
+        metrics: Metrics,
+        process_id: UUID,
+        *,
+        concurrency: int,
+        per_connection: int,
+        attempt_seconds: float,
+    ) -> None:
+        """Take the parts and the caps.
+
+        Args:
+            database: where leases are given back.
+            sender: makes attempts.
+            recorder: writes results.
+            clock: the time.
+            metrics: what is counted.
+            process_id: the owner named in leases.
+            concurrency: attempts on the wire at once.
+            per_connection: attempts on the wire at once for one connection (the bulkhead).
+            attempt_seconds: the longest that an attempt takes; none starts with less than that left of its lease.
+        """
+        self.process_id = process_id
+        self._database = database
+        self._sender = sender
+        self._recorder = recorder
+        self._clock = clock
+        self._concurrency = concurrency
+        self._per_connection = per_connection
+        self._attempt_seconds = attempt_seconds
+        self._most_held = concurrency * _HELD_PER_SLOT
+        self._lane_most = per_connection * _HELD_PER_SLOT
+        self._lanes: dict[UUID, _Lane] = {}
+        self._turn: deque[_Lane] = deque()
+        self._held = 0
+        self._in_flight = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._suspended = True
+        self._outcomes = {
+            word: metrics.counter(DELIVERIES, outcome=word)
+            for word in ("delivered", "retrying", "failed", "cancelled", "expired", "lost_lease")
+        }
+        self._attempt_time = metrics.histogram(ATTEMPT_SECONDS)
+        self._latency = metrics.histogram(DELIVERY_LATENCY)
+        self._retries = metrics.counter(RETRIES)
+        metrics.gauge(IN_FLIGHT).set_function(lambda: self._in_flight)
+
+    @property
+    def room(self) -> int:
+        """How many more deliveries may be taken in."""
+        return 0 if self._stopping or self._suspended else self._most_held - self._held
+
+    def suspend(self, *, suspended: bool) -> None:
+        """Stop starting attempts while this process cannot show that it lives: others may have taken its leases."""
+        self._suspended = suspended
+        if not suspended:
+            self._pump()
+
+    def reserve(self, connection_id: UUID) -> bool:
+        """Set a place aside for a delivery of this connection; False when there is none, and the database keeps it for later."""
+        if self.room <= 0:
+            return False
+        lane = self._lanes.get(connection_id)
+        if lane is None:
+            lane = self._lanes[connection_id] = _Lane()
+        if lane.held >= self._lane_most:
+            return False
+        lane.held += 1
+        self._held += 1
+        return True
+
+    def unreserve(self, connection_id: UUID) -> None:
+        """Give a place back."""
+        lane = self._lanes[connection_id]
+        lane.held -= 1
+        self._held -= 1
+        if lane.held == 0:
+            del self._lanes[connection_id]
+
+    def start(self, work: Work) -> None:
+        """Take a durable delivery into its reserved place."""
+        lane = self._lanes[work.connection_id]
+        lane.waiting.append(work)
+        if not lane.queued and lane.in_flight < self._per_connection:
+            lane.queued = True
+            self._turn.append(lane)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._turn and self._in_flight < self._concurrency and not self._suspended and not self._stopping:
+            lane = self._turn.popleft()
+            work = lane.waiting.popleft()
+            lane.in_flight += 1
+            self._in_flight += 1
+            if lane.waiting and lane.in_flight < self._per_connection:
+                self._turn.append(lane)
+            else:
+                lane.queued = False
+            task = asyncio.get_running_loop().create_task(self._run(lane, work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, lane: _Lane, work: Work) -> None:
+        try:
+            try:
+                result = await self._attempt(work)
+            finally:
+                lane.in_flight -= 1
+                self._in_flight -= 1
+                if lane.waiting and not lane.queued and lane.in_flight < self._per_connection:
+                    lane.queued = True
+                    self._turn.append(lane)
+                self._pump()
+            if result is not None:
+                await self._record(result)
+        except CustomhouseError as error:
+            # The lease ends by itself, and whoever claims the delivery then tries again.
+            _log.error("delivery_left_to_its_lease", delivery_id=ids.show("dlv", work.delivery_id), error=error.code)
+        finally:
+            self.unreserve(work.connection_id)
+
+    async def _attempt(self, work: Work) -> Result | None:
+        if self._clock.monotonic() + self._attempt_seconds > work.leased_until:
+            await self._give_back([work], seconds=0.0)
+            return None
+        try:
+            return await self._sender.attempt(work)
+        except Held:
+            await self._give_back([work], seconds=_HELD_PAUSE)
+            return None
+
+    async def _record(self, result: Result) -> None:
+        if result.latency_ms is not None:
+            self._attempt_time.observe(result.latency_ms / 1000)
+        if not await self._recorder.record(result):
+            self._outcomes["lost_lease"].inc()
+            return
+        self._outcomes[result.outcome].inc()
+        if result.outcome == "delivered":
+            accepted_at = ids.made_at(result.work.delivery_id)
+            self._latency.observe(max(0.0, (self._clock.now() - accepted_at).total_seconds()))
+        elif result.outcome == "retrying":
+            self._retries.inc()
+
+    async def end(self, result: Result) -> None:
+        """Write the end of a delivery that was claimed but cannot be attempted; its place was reserved."""
+        try:
+            await self._record(result)
+        finally:
+            self.unreserve(result.work.connection_id)
+
+    async def _give_back(self, works: list[Work], *, seconds: float) -> None:
+        await release(self._database, self.process_id, [(work.tenant_id, work.delivery_id, work.lease) for work in works], seconds=seconds)
+
+    async def stop(self) -> None:
+        """Start nothing more, let what is on the wire end and be written, give the rest back."""
+        self._stopping = True
+        self._turn.clear()
+        waiting = [work for lane in self._lanes.values() for work in lane.waiting]
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+        await self._give_back(waiting, seconds=0.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._attempt_seconds + 5)
+        await self._recorder.close()

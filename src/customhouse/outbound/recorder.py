@@ -1,0 +1,121 @@
+"""Writing what came of attempts, in groups, only where the lease still holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from customhouse import ids
+from customhouse.db import Database
+from customhouse.errors import CustomhouseError, DatabaseRefused, DatabaseUnavailable
+from customhouse.failpoints import Failpoints
+from customhouse.outbound.group import GroupCommit
+from customhouse.outbound.roster import SQL
+from customhouse.outbound.work import LEASE_SECONDS, Result
+
+_LARGEST_GROUP: Final = 200
+_GROUPS_AT_ONCE: Final = 2
+_MOST_WAITING: Final = 100_000
+"""Never reached: the engine holds less than that."""
+_FIRST_PAUSE: Final = 0.1
+_LAST_PAUSE: Final = 2.0
+
+
+class Recorder:
+    """Writes results; while PostgreSQL is away it keeps them until their leases have certainly run out."""
+
+    def __init__(self, database: Database, failpoints: Failpoints, process_id: UUID, *, drop_payloads: bool) -> None:
+        """Take the parts; `drop_payloads` deletes a payload in the transaction that ends its last delivery (retention 0)."""
+        self._database = database
+        self._failpoints = failpoints
+        self._process_id = process_id
+        self._drop_payloads = drop_payloads
+        self._group: GroupCommit[Result, bool] = GroupCommit(
+            self._flush, largest=_LARGEST_GROUP, at_once=_GROUPS_AT_ONCE, most_waiting=_MOST_WAITING
+        )
+
+    async def record(self, result: Result) -> bool:
+        """Write one result; False when the lease was lost, and another process decides about the delivery.
+
+        Raises:
+            CustomhouseError: it could not be written before the lease ran out.
+        """
+        return await self._group.submit(result)
+
+    async def close(self) -> None:
+        """Wait until everything that is in has been written."""
+        await self._group.close()
+
+    async def _flush(self, group: Sequence[Result]) -> Sequence[bool | BaseException]:
+        pause, waited = _FIRST_PAUSE, 0.0
+        while True:
+            try:
+                return await self._write(group)
+            except DatabaseUnavailable as error:
+                if waited > LEASE_SECONDS:
+                    return [error] * len(group)
+                await asyncio.sleep(pause)
+                waited += pause
+                pause = min(pause * 2, _LAST_PAUSE)
+            except DatabaseRefused as refused:
+                if len(group) == 1:
+                    return [refused]
+                results: list[bool | BaseException] = []
+                for item in group:
+                    results.extend(await self._flush([item]))
+                return results
+
+    async def _write(self, group: Sequence[Result]) -> Sequence[bool | BaseException]:
+        results = sorted(group, key=lambda result: (result.work.tenant_id, result.work.delivery_id))
+        tenants: list[str] = []
+        to: list[int] = []
+        for place, result in enumerate(results, 1):
+            if tenants and tenants[-1] == result.work.tenant_id:
+                to[-1] = place
+            else:
+                tenants.append(result.work.tenant_id)
+                to.append(place)
+        self._failpoints.hit("record.before_commit")
+        rows = await self._database.call(
+            SQL["record_batch"],
+            self._process_id,
+            self._drop_payloads,
+            tenants,
+            to,
+            [result.work.delivery_id for result in results],
+            [result.work.lease for result in results],
+            [result.outcome for result in results],
+            [result.reason for result in results],
+            [result.sent for result in results],
+            [ids.new() for _ in results],
+            [result.at for result in results],
+            [result.status_code for result in results],
+            [result.error for result in results],
+            [result.latency_ms for result in results],
+            [len(result.work.body) if result.sent else None for result in results],
+            [result.response_bytes for result in results],
+            [result.body_sha256 for result in results],
+            [result.retry_in for result in results],
+        )
+        self._failpoints.hit("record.after_commit")
+        written = {row["delivery_id"] for row in rows}
+        return [result.work.delivery_id in written for result in group]
+
+
+async def release(database: Database, process_id: UUID, works: Sequence[tuple[str, UUID, int]], *, seconds: float) -> None:
+    """Give leased deliveries, as (tenant, delivery, lease), back without an attempt; the end of the lease does so too if this fails."""
+    if not works:
+        return
+    try:
+        await database.call(
+            SQL["release_batch"],
+            process_id,
+            [tenant for tenant, _, _ in works],
+            [delivery for _, delivery, _ in works],
+            [lease for _, _, lease in works],
+            seconds,
+        )
+    except CustomhouseError:
+        return
