@@ -249,6 +249,14 @@ async def take(using: Receiver, *, at: int = NOW) -> Event:
     return await using.averify(testing.headers(body, at), body)
 
 
+@pytest.mark.anyio
+async def test_a_release_inside_an_async_with_block_is_the_last_word() -> None:
+    using = receiver(MemoryReplayCache())
+    async with await take(using) as event:
+        await event.arelease()
+    assert not (await take(using)).duplicate
+
+
 class ThreadBound:
     """A synchronous store that notes in which thread it is called."""
 
@@ -283,7 +291,12 @@ async def test_every_kind_of_cache_serves_averify_alike(kind: Any) -> None:
     with pytest.raises(WebhookRejected) as refused:
         await take(using)
     assert refused.value.reason is Reason.REPLAYED
-    assert (await take(using, at=NOW + 1)).duplicate
+    again = await take(using, at=NOW + 1)
+    assert again.duplicate
+    await again.adone()
+    await again.arelease()
+    async with again:
+        assert again.duplicate
 
 
 @pytest.mark.anyio
@@ -318,6 +331,29 @@ async def test_many_tasks_claim_one_event_once() -> None:
     results = await asyncio.gather(*(take(using) for _ in range(20)), return_exceptions=True)
     assert [type(result) for result in results].count(Event) == 1
     assert {result.reason for result in results if isinstance(result, WebhookRejected)} == {Reason.IN_PROGRESS}
+
+
+@pytest.mark.anyio
+async def test_after_the_body_the_app_hears_what_the_server_says_next() -> None:
+    said: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        said.extend([await receive(), await receive()])
+
+    body = testing.body()
+    waiting: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": body}]
+
+    async def receive() -> Message:
+        return waiting.pop()
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    headers = [(name.lower().encode(), value.encode()) for name, value in testing.headers(body, NOW).items()]
+    using = receiver(MemoryReplayCache())
+    await WebhookMiddleware(app, using)({"type": "http", "method": "POST", "headers": headers}, receive, send)
+    assert said == [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
+    assert not (await take(using)).duplicate  # an app that answered nothing has done nothing
 
 
 @pytest.mark.anyio

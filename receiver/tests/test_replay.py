@@ -210,11 +210,23 @@ def test_a_full_memory_refuses_rather_than_forget_what_is_still_fresh() -> None:
     cache = MemoryReplayCache(2, clock=time)
     endpoint = Endpoint(cache=cache)
     endpoint.take(event_id="evt_1").done()
-    endpoint.take(event_id="evt_2")
+    endpoint.take(event_id="evt_2").done()
+    endpoint.time.now = time.now = NOW + 600
     assert refusal(lambda: endpoint.take(event_id="evt_3")).reason is Reason.REPLAY_UNAVAILABLE
-    time.now += 600.5  # evt_1 can no longer be replayed, though its retry would still be known
-    assert not endpoint.take(event_id="evt_3").duplicate
-    assert len(cache) <= 2
+    time.now += 0.5  # neither can be replayed any more, though a late retry would still be known
+    endpoint.take(event_id="evt_3").done()
+    assert endpoint.take(event_id="evt_2").duplicate
+    assert len(cache) == 2
+
+
+def test_claims_that_lapsed_make_room() -> None:
+    time = Time()
+    cache = MemoryReplayCache(1, clock=time)
+    endpoint = Endpoint(cache=cache)
+    endpoint.take(event_id="evt_1")
+    assert refusal(lambda: endpoint.take(event_id="evt_2")).reason is Reason.REPLAY_UNAVAILABLE
+    time.now += 60.5
+    assert not endpoint.take(event_id="evt_2").duplicate
 
 
 def test_many_threads_claim_one_event_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import sys
 import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -224,6 +225,31 @@ def test_the_key_id_decides_who_is_tried_first_and_never_who_may_sign() -> None:
     assert reason(testing.headers(body, NOW, secret="whsec_" + "A" * 43 + "="), body, secrets=both) is Reason.SIGNATURE_MISMATCH
 
 
+def test_a_key_id_that_is_far_too_long_is_refused() -> None:
+    body = testing.body()
+    assert reason(testing.headers(body, NOW, key_id="k" * 128), body) is None
+    assert reason(testing.headers(body, NOW, key_id="k" * 129), body) is Reason.MALFORMED_HEADER
+
+
+@pytest.mark.parametrize("entry", ["v1a," + "-" * 88, "v1a," + "=" * 88, "v1a," + "A" * 85 + "B==", "v1", "v1,", "V1," + "A" * 44, ",", ""])
+def test_an_entry_that_no_signer_writes_is_refused_although_the_one_beside_it_is_genuine(entry: str) -> None:
+    body = testing.body()
+    headers = testing.headers(body, NOW, profile="standard-webhooks")
+    headers["webhook-signature"] += f" {entry}"
+    assert reason(headers, body) is Reason.MALFORMED_HEADER
+
+
+def test_a_public_key_without_its_library_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(ValueError, match=r"install customhouse-receiver\[ed25519\]"):
+        receiver({"key_1": "whpk_" + "A" * 43 + "="})
+
+
+def test_the_test_helper_makes_no_signature_that_it_cannot_make() -> None:
+    with pytest.raises(ValueError, match="standard-webhooks"):
+        testing.headers(b"{}", NOW, secret="whpk_" + "A" * 43 + "=", profile="standard-webhooks")
+
+
 @pytest.mark.parametrize("webhook", [standardwebhooks.webhooks.Webhook, svix.webhooks.Webhook], ids=["standardwebhooks", "svix"])
 def test_what_the_peers_sign_is_genuine(webhook: Any) -> None:
     body, now = testing.body(), int(time.time())
@@ -242,13 +268,31 @@ def test_what_the_peers_sign_is_genuine(webhook: Any) -> None:
         {"key_1": testing.SECRET + "\n"},
         {"key_1": testing.SECRET[:-3]},
         {"key_1": "whsec_AAAA"},
+        {"key_1": "whsec_" + base64.b64encode(bytes(23)).decode()},
+        {"key_1": "whsec_" + base64.b64encode(bytes(65)).decode()},
+        {"key_1": "whpk_" + base64.b64encode(bytes(31)).decode()},
         {"key_1": "whsec_ключ-который-не-base64"},
         {"key_1": "whsk_" + "A" * 43 + "="},
         {"key_1": "whpk_" + "A" * 40},
         {"key_1": "whpk_" + "?" * 44},
         {f"key_{n}": testing.SECRET for n in range(17)},
     ],
-    ids=["none", "empty", "short", "newline", "cut", "small", "letters", "private", "public cut", "public not base64", "too many"],
+    ids=[
+        "none",
+        "empty",
+        "short",
+        "newline",
+        "cut",
+        "small",
+        "23 bytes",
+        "65 bytes",
+        "public 31 bytes",
+        "letters",
+        "private",
+        "public cut",
+        "public not base64",
+        "too many",
+    ],
 )
 def test_secrets_that_cannot_be_right_are_refused_at_the_start_without_being_shown(secrets: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"secret|base64") as refused:

@@ -50,7 +50,7 @@ _RETRYABLE: Final = frozenset({Reason.IN_PROGRESS, Reason.REPLAY_UNAVAILABLE})
 _RETRY_AFTER: Final = 5
 
 
-class WebhookRejected(Exception):  # noqa: N818 - the public name, fixed in the API
+class WebhookRejected(Exception):
     """A webhook was rejected; the only exception of `Receiver.verify`.
 
     Attributes:

@@ -74,7 +74,7 @@ class AsyncReplayCache(Protocol):
         ...
 
 
-class ReplayCacheFull(Exception):  # noqa: N818 - a state of the cache, not a fault in it
+class ReplayCacheFull(Exception):
     """Nothing may be forgotten yet, so nothing new can be remembered."""
 
 
