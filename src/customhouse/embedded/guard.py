@@ -37,11 +37,11 @@ _PR_SET_PDEATHSIG: Final = 1
 _libc: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-class Abandoned(Exception):  # noqa: N818 - not an error: the reason to end
+class Abandoned(Exception):
     """The last user is gone."""
 
 
-class Failed(Exception):  # noqa: N818 - told in the log
+class Failed(Exception):
     """The server cannot be run; the text goes into its log."""
 
 
@@ -121,6 +121,7 @@ class Guard:
         self._log = Log(self._directory / "postgresql.log")
         self._selector = selectors.DefaultSelector()
         self._output: int | None = None
+        self._server: subprocess.Popen[bytes] | None = None
         self._wake, write = os.pipe()
         for end in (self._wake, write, job.users):
             os.set_blocking(end, False)
@@ -144,7 +145,9 @@ class Guard:
             self._log.say(str(error))
         except Exception as error:  # noqa: BLE001 - the log is the only place where somebody will look
             self._log.say(f"{type(error).__name__}: {error}")
-        self._ready_file.unlink(missing_ok=True)
+        finally:
+            self._stop()
+            self._ready_file.unlink(missing_ok=True)
 
     # Waiting
 
@@ -184,24 +187,26 @@ class Guard:
                 if key.fd == self._wake:
                     os.read(self._wake, 4096)
                 elif key.fd == self._output:
-                    self._drain()
+                    # One piece at a time, so that a talkative server cannot keep us from our users.
+                    self._drain(1)
                 elif users and self._users_are_gone():
                     raise Abandoned
                 elif not users:
                     self._selector.unregister(self._job.users)
             if child is not None and child.poll() is not None:
-                self._drain()
+                self._drain(16)
                 return child.returncode
             if end is not None and time.monotonic() >= end:
                 return None
 
-    def _drain(self) -> None:
-        if self._output is None:
-            return
+    def _drain(self, pieces: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._output, 65536):
+            while self._output is not None and pieces > 0:
+                data = os.read(self._output, 65536)
                 self._log.write(data)
-            self._forget_output()
+                pieces -= 1
+                if not data:
+                    self._forget_output()
 
     def _forget_output(self) -> None:
         if self._output is not None:
@@ -239,25 +244,16 @@ class Guard:
     def _initialise(self) -> None:
         """Make the cluster beside its place and rename it when whole: a half-made one is never taken for a cluster."""
         for leftover in self._directory.glob("pgdata.new-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _discard(leftover)
         draft = self._directory / f"pgdata.new-{os.getpid()}"
         try:
             draft.mkdir(mode=0o700)
             if self._job.maker is not None:
                 os.chown(draft, *self._job.maker)
             self._step(draft, "initdb", ["-D", "HERE", *self._job.initdb], b"")
-            single = [
-                "--single",
-                "-D",
-                "HERE",
-                "-c",
-                "exit_on_error=on",
-                "-c",
-                "log_min_error_statement=panic",
-                "-c",
-                "log_error_verbosity=terse",
-            ]
-            self._step(draft, "postgres", [*single, "template1"], self._job.sql.encode())
+            careful = ["exit_on_error=on", "log_min_error_statement=panic", "log_error_verbosity=terse"]
+            single = ["--single", "-D", "HERE", *(part for setting in careful for part in ("-c", setting)), "template1"]
+            self._step(draft, "postgres", single, self._job.sql.encode())
             access = draft / "pg_hba.conf"
             access.unlink()
             access.write_text(self._job.hba, "ascii")
@@ -267,7 +263,7 @@ class Guard:
             draft.rename(self._data)
             _sync(self._directory)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            _discard(draft)
             raise
 
     def _step(self, draft: Path, program: str, arguments: list[str], text: bytes) -> None:
@@ -276,13 +272,14 @@ class Guard:
         os.write(write, text)
         os.close(write)
         try:
-            child = self._spawn(program, arguments, draft, self._job.maker, stdin=read)
+            child = self._spawn(program, arguments, draft, self._job.maker, stdin=read, process_group=0)
         finally:
             os.close(read)
         try:
             status = self._wait(child, None)
         except Abandoned:
-            child.kill()
+            # The programs that initdb runs belong to its group.
+            os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             raise
         if status:
@@ -306,33 +303,34 @@ class Guard:
     # Serving
 
     def _serve(self) -> None:
-        starts: list[float] = []
+        ends: list[float] = []
         port = self._saved_port()
+        served = False
         while True:
-            starts = [moment for moment in starts if moment > time.monotonic() - _RESTART_WINDOW]
-            if len(starts) >= _RESTARTS:
-                raise Failed(f"the server ended {_RESTARTS} times within {_RESTART_WINDOW:.0f} s: giving up")
-            first = not starts
-            starts.append(time.monotonic())
-            port = free_port(port) if first else port
+            # Users keep the port that they were told; before the first of them it may still change.
+            port = port if served else free_port(port)
             lock = self._server_lock()
             try:
                 self._remove_stale_pid()
                 arguments = ["-D", "HERE", "-c", f"port={port}", *self._job.parameters]
-                child = self._spawn("postgres", arguments, self._data, self._job.owner, stdin=subprocess.DEVNULL, pass_fds=(lock,))
+                self._server = self._spawn("postgres", arguments, self._data, self._job.owner, stdin=subprocess.DEVNULL, pass_fds=(lock,))
             finally:
                 # From here on the lock lives as long as any process of the server.
                 os.close(lock)
-            try:
-                status = self._until_end(child, port)
-            except Abandoned:
-                self._stop(child)
-                raise
+            ready, status = self._until_end(self._server, port)
+            served = served or ready
             self._ready_file.unlink(missing_ok=True)
-            self._log.say(f"the server ended with status {status} while it was in use: starting it again")
+            self._log.say(f"the server ended with status {status} while it was in use")
+            ends = [*(moment for moment in ends if moment > time.monotonic() - _RESTART_WINDOW), time.monotonic()]
+            # A fresh start that fails twice will fail again, unless another program took its port meanwhile.
+            if len(ends) >= (_RESTARTS if served else 2) and (served or free_port(port) == port):
+                raise Failed(f"the server ended {len(ends)} times within {_RESTART_WINDOW:.0f} s: giving up")
 
-    def _until_end(self, child: subprocess.Popen[bytes], port: int) -> int | None:
-        """Write the port down when the server is ready: `port` for the next start, `ready` while it holds; return the exit status."""
+    def _until_end(self, child: subprocess.Popen[bytes], port: int) -> tuple[bool, int | None]:
+        """Write the port down when the server is ready: `port` for the next start, `ready` while it holds.
+
+        Return whether it ever was, and its exit status.
+        """
         while (status := self._wait(child, 0.01)) is None:
             seen = server_status(self._data)
             if seen is not None and seen[0] == child.pid and seen[2] == "ready":
@@ -340,8 +338,8 @@ class Guard:
                     draft = path.with_name(path.name + ".new")
                     draft.write_text(f"{port}\n", "ascii")
                     draft.replace(path)
-                return self._wait(child, None)
-        return status
+                return True, self._wait(child, None)
+        return False, status
 
     def _saved_port(self) -> int:
         try:
@@ -390,11 +388,13 @@ class Guard:
             raise Failed(f"process {pid} is a server on these files that Customhouse did not start: end it first")
         path.unlink(missing_ok=True)
 
-    def _stop(self, child: subprocess.Popen[bytes]) -> None:
+    def _stop(self) -> None:
+        server, self._server = self._server, None
+        if server is None or server.poll() is not None:
+            return
         for number, patience in _STOPS:
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(number)
-            if self._wait(child, patience, users=False) is not None:
+            server.send_signal(number)
+            if self._wait(server, patience, users=False) is not None:
                 return
 
 
@@ -415,6 +415,15 @@ def _die_with_parent(parent: int, number: signal.Signals) -> Callable[[], None] 
             os._exit(1)
 
     return arm
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder in which a killed process may still be finishing its last write."""
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.02)
 
 
 def _sync(path: Path) -> None:

@@ -70,7 +70,8 @@ _FIXED: Final[Mapping[str, str]] = {
 }
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?", re.IGNORECASE)
-_FSYNC_OFF: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+# Not synchronous_commit, which would lose commits when a process is killed, as tests do.
+_FSYNC_OFF: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
 @dataclass(frozen=True, slots=True)
