@@ -41,7 +41,8 @@ TRIES: Final = 2
 _NOT_THIS: Final = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
 _ADVICE: Final = {
     "AccessDeniedException": "AWS KMS refused: give the role of this service the policies of deploy/aws",
-    "AccessDenied": "AWS KMS refused: give the role of this service the policies of deploy/aws",
+    # A gateway on the way (VPC endpoint policy, proxy) answers without a code of KMS.
+    "403": "the way to AWS KMS is refused: give the role of this service the policies of deploy/aws, and look at the endpoint's own policy",
     "DisabledException": "the KMS key is disabled: enable it",
     "KMSInvalidStateException": "the KMS key is not usable in its state: if its deletion is scheduled, cancel it and enable the key",
     "NotFoundException": "the KMS key does not exist in this account and region: check CUSTOMHOUSE_KMS_KEY",
@@ -139,7 +140,7 @@ class AwsKeyService:
             raise KeyServiceUnavailable(
                 f"AWS KMS cannot be reached or used ({type(error).__name__}): check network, endpoint, credentials"
             ) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             # What an endpoint that is no KMS answers; botocore passes on whatever its parser met.
             raise KeyServiceUnavailable(f"the answer does not come from AWS KMS ({type(error).__name__}): check the endpoint") from error
 
