@@ -67,11 +67,6 @@ def failure(code: str) -> tuple[str, bytes]:
     return "400 Bad Request", json.dumps({"__type": code, "message": "arn:aws:kms: in a message"}).encode()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, Warden]]:
     warden = Warden(cast("WSGIApplication", DomainDispatcherApplication(create_backend_app)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from customhouse.errors import CustomhouseError, DatabaseUnavailable, KeyDestroy
 from customhouse.metrics import Metrics
 from customhouse.types import Secret, TenantId
 from customhouse.vault import KeyDeed, KeyEvent, Keyring, Vault
+from tests.conftest import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -144,11 +145,17 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(db: Database) -> Bench:
-    found = Bench(db)
-    for tenant in (ACME, OTHER):
-        await found.vault().create_tenant_key(tenant)
-    return found
+async def bench(database_server: Server) -> AsyncIterator[Bench]:
+    db = await Database.connect(Secret(database_server.app.encode()), size=10)
+    try:
+        found = Bench(db)
+        for tenant in (ACME, OTHER):
+            await found.vault().create_tenant_key(tenant)
+        yield found
+        for vault in found.vaults:
+            await vault.close()
+    finally:
+        await db.close()
 
 
 async def gathered(*work: Awaitable[RecordKey]) -> list[RecordKey]:

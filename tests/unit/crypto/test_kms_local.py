@@ -22,11 +22,6 @@ from customhouse.types import Secret
 CONTEXT = {"tenant_id": "acme", "purpose": "tenant-key", "environment": "dev"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.anyio
 async def test_a_wrapped_key_opens_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "with space" / "root.key"
