@@ -41,13 +41,15 @@ _IBAN_COUNTRIES: Final = {
 _IBAN_LENGTH: Final = {country: length for length, countries in _IBAN_COUNTRIES.items() for country in countries.split()}
 _IBAN_START: Final = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}\d{2}(?=[ -]?[0-9A-Za-z])")
 _WINDOW: Final = 60
+_ACCOUNT_DIGITS: Final = re.compile(r"\d(?:[ -]?\d){5}")
 _CARD_RUN: Final = re.compile(r"(?<![0-9A-Za-z])\d(?:[ -]?\d){12,}(?![0-9A-Za-z])")
 _DIGITS: Final = re.compile(r"\d+")
 _CARD_BRANDS: Final = re.compile(
     r"4(?:\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}"
     r"|(?:6011|64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d))\d{12,15}"
 )
-_LONGEST_CARD: Final = 19
+_CARD_LENGTHS: Final = range(14, 20)
+_CARD_STARTS: Final = "23456"
 
 
 def is_iban(text: str) -> bool:
@@ -62,6 +64,8 @@ def iban_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _iban_end(text: str, start: int) -> int:
+    if _ACCOUNT_DIGITS.search(text, start + 2, start + _WINDOW) is None:
+        return 0
     length = _IBAN_LENGTH.get(text[start : start + 2].upper())
     kept: list[str] = []
     for position in range(start, min(len(text), start + _WINDOW)):
@@ -83,14 +87,20 @@ def card_spans(text: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     for run in _CARD_RUN.finditer(text):
         groups = [(m.start() + run.start(), m.end() + run.start()) for m in _DIGITS.finditer(run[0])]
-        for first, (start, _) in enumerate(groups):
-            digits = ""
-            for begin, end in groups[first:]:
-                digits += text[begin:end]
-                if len(digits) > _LONGEST_CARD:
-                    break
-                if is_card(digits):
-                    spans.append((start, end))
+        digits = "".join(_DIGITS.findall(run[0]))
+        ends: dict[int, int] = {}
+        length = 0
+        for begin, end in groups:
+            length += end - begin
+            ends[length] = end
+        first = 0
+        for begin, end in groups:
+            spans += [
+                (begin, ends[first + size])
+                for size in _CARD_LENGTHS
+                if first + size in ends and digits[first] in _CARD_STARTS and is_card(digits[first : first + size])
+            ]
+            first += end - begin
     return spans
 
 

@@ -16,7 +16,7 @@ from customhouse.privacy.classes import PiiClass
 from customhouse.privacy.credentials import credential_spans
 from customhouse.privacy.mail import identifier_has_mail, mail_spans
 from customhouse.privacy.network import ip_spans
-from customhouse.privacy.phones import phone_spans
+from customhouse.privacy.phones import has_phone
 from customhouse.privacy.suspicion import is_clean_shape, is_suspect
 from customhouse.privacy.text import readings, without
 
@@ -70,7 +70,7 @@ def _in_reading(text: str, *, neutral: bool) -> list[PiiClass]:
     if spans:
         found.append(PiiClass.IP_ADDRESS)
         text = without(text, spans)
-    if phone_spans(_BLANK.sub("\x1f", text), bare=not neutral):
+    if has_phone(_BLANK.sub("\x1f", text), bare=not neutral):
         found.append(PiiClass.PHONE)
     return found
 

@@ -14,6 +14,7 @@ Lists keep their other items. Whatever is removed leaves no placeholder.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,8 +22,8 @@ from customhouse.errors import Fault, PolicyViolation
 from customhouse.privacy.declaration import Declaration
 from customhouse.privacy.detectors import LARGE
 from customhouse.privacy.policy import OnViolation, Policy
-from customhouse.privacy.suspicion import is_clean_shape, is_suspect
-from customhouse.privacy.walk import GIVES_NAMES, HOLDS_JSON, Path, read_key, walk
+from customhouse.privacy.suspicion import SHORTEST, is_clean_shape, is_suspect
+from customhouse.privacy.walk import HOLDS_JSON, Path, are_plain_keys, gives_names, read_key, walk
 from customhouse.types import Json, JsonObject
 
 _MAX_FAULTS: Final = 100
@@ -78,30 +79,27 @@ def _is_plain(data: JsonObject, policy: Policy, declaration: Declaration) -> boo
     root = declaration.root
     if policy.custom or root.pii_class is not None or "*" in root.children or not root.children.keys().isdisjoint(data):
         return False
-    waiting: list[Json] = [data]
+    waiting: list[JsonObject | list[Json]] = [data]
     texts: list[str] = []
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            if not all(map(_is_plain_key, node)):
+    for node in waiting:
+        if type(node) is dict:
+            if not are_plain_keys(node):
                 return False
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
-        elif isinstance(node, str):
-            if not is_clean_shape(node):
-                if HOLDS_JSON.match(node):
-                    return False
-                texts.append(node)
-        elif isinstance(node, int | float) and abs(node) >= LARGE:
-            return False
+            values: Iterable[Json] = node.values()
+        else:
+            values = node
+        for value in values:
+            if type(value) is str:
+                if len(value) >= SHORTEST and not is_clean_shape(value):
+                    texts.append(value)
+            elif type(value) is dict or type(value) is list:
+                waiting.append(value)
+            elif (type(value) is int or type(value) is float) and abs(value) >= LARGE:
+                return False
     joined = "\n".join(texts)
-    return not is_suspect(joined) and GIVES_NAMES.search(joined) is None
-
-
-def _is_plain_key(key: str) -> bool:
-    field, hits = read_key(key)
-    return not (hits or field.container or field.in_person or field.pii_class is not None)
+    if ("{" in joined or "[" in joined or '"' in joined) and any(map(HOLDS_JSON.match, texts)):
+        return False
+    return not is_suspect(joined) and not gives_names(joined)
 
 
 def _segment(part: str | int, declaration: Declaration) -> str:

@@ -13,7 +13,7 @@ _MAIL: Final = re.compile(
     rf"""(?<=[^\s@])(?:
         \s{{0,2}}@\s{{0,2}}(?![1-9]x\.(?:png|jpe?g|gif|webp|svg))(?:[\w-]{{1,63}}{_DOT}){{1,8}}{_TLD}
         |{_AT}(?:[\w-]{{1,63}}{_DOT}){{1,8}}{_TLD}
-        |\s{{1,2}}at\s{{1,2}}(?:[\w-]{{1,63}}\s{{1,2}}dot\s{{1,2}}){{1,8}}{_TLD}
+        |\s{{1,2}}at\s{{1,2}}(?!(?:the|this|that|an?|our|your|my|their)\s)(?:[\w-]{{1,63}}\s{{1,2}}dot\s{{1,2}}){{1,8}}{_TLD}
     )""",
     re.VERBOSE | re.IGNORECASE,
 )

@@ -51,17 +51,18 @@ _SHAPES_11: Final = frozenset({(1, 3, 3, 4), (2, 5, 4), (2, 9)})
 _BARE_TRUNK: Final = (10, 11)
 
 
-def phone_spans(text: str, *, bare: bool = True) -> list[tuple[int, int]]:
-    """Return where telephone numbers stand in a text.
+def has_phone(text: str, *, bare: bool = True) -> bool:
+    """Return whether a telephone number stands in a text.
 
     Args:
         text: a plain reading, with dates and identifiers blanked.
         bare: whether an unbroken run of digits with a leading 0 counts.
     """
-    spans = [m.span() for m in _NUMBER.finditer(text) if _LABEL_BEFORE.search(text, max(0, m.start() - _LONGEST_LABEL), m.start())]
-    spans += [m.span() for m in _INTERNATIONAL.finditer(text) if _is_international(m[0])]
-    spans += [m.span() for m in _RUN.finditer(text) if _is_national(m[0], bare=bare)]
-    return sorted(spans)
+    return (
+        any(_is_international(m[0]) for m in _INTERNATIONAL.finditer(text))
+        or any(_is_national(m[0], bare=bare) for m in _RUN.finditer(text))
+        or any(_LABEL_BEFORE.search(text, max(0, m.start() - _LONGEST_LABEL), m.start()) for m in _NUMBER.finditer(text))
+    )
 
 
 def is_phone(text: str) -> bool:

@@ -9,10 +9,11 @@ import re
 from typing import Final
 
 from customhouse.privacy import accounts, phones
-from customhouse.privacy.credentials import PREFIXES
+from customhouse.privacy.credentials import PHRASES, PREFIXES
 from customhouse.privacy.text import BASE64_OF_ASCII, plain
 
-_SHORTEST: Final = 6
+SHORTEST: Final = 6
+"""No detector finds anything in fewer characters."""
 _WORD: Final = 12
 _CLEAN_SHAPE: Final = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
@@ -20,33 +21,33 @@ _CLEAN_SHAPE: Final = re.compile(
     r"|(?:[a-z][a-z0-9]{1,7}:)?[0-9a-f]{32,128}"
     r"|[a-z]{2,16}_[0-7][0-9a-hjkmnp-tv-z]{25}"
 )
-_MAIL: Final = re.compile(r"@|%[0-9A-Fa-f]{2}|&(?:#|commat|period)|\\u|[(\[{<]\s{0,2}(?:[Aa][Tt]|arroba|chiocciola|ma\u0142pa)\b")
-_DIGITS: Final = re.compile(r"\d(?:[ .\-/()]{0,3}\d){6,}")
+_HIDDEN_AT: Final = re.compile(r"[(\[{<]\s{0,2}(?:at|arroba|chiocciola|małpa)\b", re.IGNORECASE)
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_DIGITS: Final = re.compile(r"\d(?:[ .\-/()]{0,3}\d){5,}")
 _GROUPS: Final = re.compile(r"\d+")
 _FEWEST_NATIONAL: Final = 9
 _FEWEST_CARD: Final = 13
+_FEWEST_LABELLED: Final = 7
 _LONGEST_FIRST_GROUP: Final = 3
-_OTHER: Final = re.compile(
-    r"""\d{6}[-+]\d{4}
-    |\d{8}(?:[ -]?[A-Za-z]|\ ?\d\ ?[A-Z])
-    |[12]\ ?\d\d\ ?\d\d\ ?2[ABab]
-    |\d{1,3}(?:\.\d{1,3}){3}
-    |\d\d(?:(?<=(?<![0-9A-Za-z])[A-Za-z]{2}\d\d)|(?<=[A-Za-z]{2}\ \d\d))[ -]?[0-9A-Za-z]
-    |\d\d(?<=[A-Za-z]{6}\d\d)[A-Za-z]
-    |\d{7}(?<=[A-Za-z]\d{7})|\d{7}(?<=[A-Za-z][ -]\d{7})""",
-    re.VERBOSE,
-)
+# Each pattern begins with a digit or a literal, so that the search skips to the few places that matter.
+_V4: Final = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")
+_LONG_NUMBER: Final = re.compile(r"\d{6}(?:[-+]\d{4}|\d{2}(?:[ -]?[A-Za-z]|\ ?\d\ ?[A-Z])|\d(?:(?<=[A-Za-z]\d{7})|(?<=[A-Za-z][ -]\d{7})))")
+_CORSICAN: Final = re.compile(r"2[ABab]\ ?\d{3}\ ?\d{3}")
+_IBAN_BEFORE: Final = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d).{0,32}$")
+_CODICE_FISCALE: Final = re.compile(r"\d\d(?<=[A-Za-z]{6}\d\d)[A-Za-z]")
+_LONG_WORD: Final = 12
 _V6: Final = re.compile(r":[0-9A-Fa-f]{0,4}:(?:[0-9A-Fa-f]|:)")
 _WORDS: Final = re.compile(r"[^\W\d_]+")
 _LABELS: Final = phones.LABELS | accounts.LABELS
 _LABELS_WITHOUT_SPACES: Final = phones.LABELS_WITHOUT_SPACES + accounts.LABELS_WITHOUT_SPACES
 _LABEL_WINDOW: Final = 64
 _LABEL_WORDS: Final = 4
+_TAIL: Final = 6
 
 
 def is_clean_shape(text: str) -> bool:
     """Return whether a string is too short to tell anything, one short word, a time, a UUID, a digest or a TypeID."""
-    if len(text) < _WORD and (len(text) < _SHORTEST or (text.isalpha() and text.isascii())):
+    if len(text) < _WORD and (len(text) < SHORTEST or (text.isalpha() and text.isascii())):
         return True
     return _CLEAN_SHAPE.fullmatch(text) is not None
 
@@ -54,9 +55,16 @@ def is_clean_shape(text: str) -> bool:
 def is_suspect(text: str) -> bool:
     """Return whether a text has to be looked at by the detectors. False promises that they find nothing in it."""
     text = plain(text)
-    if any(prefix in text for prefix in PREFIXES) or " dot " in text.lower():
+    if "@" in text or "&#" in text or "&commat" in text or "\\u" in text or " dot " in text.lower():
         return True
-    if _MAIL.search(text) or _OTHER.search(text) or _V6.search(text) or BASE64_OF_ASCII.search(text):
+    if any(phrase in text for phrase in PHRASES) or ("%" in text and _ESCAPE.search(text)):
+        return True
+    if any(bracket in text for bracket in "([{<") and _HIDDEN_AT.search(text):
+        return True
+    words = " ".join([word for word in text.split() if len(word) >= _LONG_WORD])
+    if any(prefix in words for prefix in PREFIXES) or BASE64_OF_ASCII.search(words):
+        return True
+    if any(pattern.search(text) for pattern in (_V4, _V6, _CORSICAN)) or _CODICE_FISCALE.search(words):
         return True
     return any(_is_suspect_number(text, digits) for digits in _DIGITS.finditer(text))
 
@@ -65,7 +73,7 @@ def _is_suspect_number(text: str, run: re.Match[str]) -> bool:
     start = run.start()
     groups = _GROUPS.findall(run[0])
     left = sum(map(len, groups))
-    if left >= _FEWEST_CARD or "+" in text[max(0, start - 2) : start]:
+    if left >= _FEWEST_CARD or "+" in text[max(0, start - 2) : start] or _LONG_NUMBER.search(text, start, run.end() + _TAIL):
         return True
     for group in groups:
         if left < _FEWEST_NATIONAL:
@@ -73,5 +81,11 @@ def _is_suspect_number(text: str, run: re.Match[str]) -> bool:
         if group[0] == "0" or len(group) <= _LONGEST_FIRST_GROUP:
             return True
         left -= len(group)
-    words = _WORDS.findall(text, max(0, start - _LABEL_WINDOW), start)[-_LABEL_WORDS:]
+    before = text[max(0, start - _LABEL_WINDOW) : start]
+    letters = before.rstrip(" ")[-2:]
+    if (len(letters) > 1 and letters.isalpha() and letters.isascii()) or _IBAN_BEFORE.search(before):
+        return True
+    if sum(map(len, groups)) < _FEWEST_LABELLED:
+        return False
+    words = _WORDS.findall(before)[-_LABEL_WORDS:]
     return any(word.lower() in _LABELS or word.endswith(_LABELS_WITHOUT_SPACES) for word in words)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -25,8 +25,7 @@ _KEPT_KEYS: Final = 4096
 _ORDINARY_KEY: Final = re.compile(r"[A-Za-z_$][A-Za-z_.-]{0,47}[0-9]{0,2}")
 HOLDS_JSON: Final = re.compile(r"\s*[\[{\"]")
 """The beginning of a string that may be JSON itself."""
-GIVES_NAMES: Final = re.compile(r"[?&;][A-Za-z0-9_.\-\[\]]{2,40}=|[\"']\s{0,8}:")
-"""What a string contains that names its parts (`names_person`)."""
+_GIVES_NAMES: Final = re.compile(r"[?&;][A-Za-z0-9_.\-\[\]%]{2,64}=|[\"']\s{0,8}:")
 
 
 class _Gone(enum.Enum):
@@ -193,7 +192,7 @@ class _Walk:
                 if readable:
                     return self._holding_json(value, parsed, place, field, claims)
             hits = detect(value, neutral=field.neutral)
-            if not hits and GIVES_NAMES.search(value) and names_person(value):
+            if not hits and gives_names(value) and names_person(value):
                 hits = (PiiClass.PERSON,)
         elif isinstance(value, int | float):
             hits = detect_number(value)
@@ -222,6 +221,11 @@ class _Walk:
         return _GONE
 
 
+def gives_names(text: str) -> bool:
+    """Return whether a string names its parts, so that `names_person` has to read the names."""
+    return ("=" in text or '"' in text or "'" in text) and _GIVES_NAMES.search(text) is not None
+
+
 def _first(claims: _Claims) -> PiiClass:
     return min(claims, default=PiiClass.OTHER)
 
@@ -246,6 +250,7 @@ def _without_repeats(pairs: list[tuple[str, Json]]) -> JsonObject:
 
 # Keys of documents repeat endlessly, so what they say is kept; only ordinary names are, no key that may itself be data.
 _keys: dict[str, tuple[FieldName, tuple[PiiClass, ...]]] = {}
+_plain_keys: set[str] = set()
 
 
 def read_key(key: str) -> tuple[FieldName, tuple[PiiClass, ...]]:
@@ -258,5 +263,19 @@ def read_key(key: str) -> tuple[FieldName, tuple[PiiClass, ...]]:
     if not hits and _ORDINARY_KEY.fullmatch(key):
         if len(_keys) >= _KEPT_KEYS:
             _keys.clear()
+            _plain_keys.clear()
         _keys[key] = entry
+        if _says_nothing(entry[0]):
+            _plain_keys.add(key)
     return entry
+
+
+def are_plain_keys(keys: Iterable[str]) -> bool:
+    """Return whether no key of an object says that personal data is near, and none is any."""
+    if _plain_keys.issuperset(keys):
+        return True
+    return all(not hits and _says_nothing(field) for field, hits in map(read_key, keys))
+
+
+def _says_nothing(field: FieldName) -> bool:
+    return not (field.container or field.in_person or field.pii_class is not None)

@@ -1,0 +1,149 @@
+"""What holds for every document and every policy."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from customhouse.errors import PolicyViolation
+from customhouse.privacy.classes import PiiClass
+from customhouse.privacy.declaration import NOTHING_DECLARED, Declaration
+from customhouse.privacy.detectors import detect
+from customhouse.privacy.fields import KNOWN_FIELDS, PERSON_CONTAINERS, PERSON_FIELDS
+from customhouse.privacy.inspect import inspect
+from customhouse.privacy.policy import DEFAULT_ALLOWED, OnViolation, Policy
+
+PERSONAL = st.sampled_from(
+    [
+        "ada@example.com",
+        "+49 30 23125 123",
+        "192.0.2.17",
+        "4111 1111 1111 1111",
+        "DE89370400440532013000",
+        "Ada",
+        "ada",
+        "u_17",
+        "?phone=1234",
+    ]
+)
+KEYS = st.one_of(
+    st.sampled_from([*sorted(PERSON_CONTAINERS)[::9], "person", "customers"]),
+    st.sampled_from([*sorted(KNOWN_FIELDS)[::7], *sorted(PERSON_FIELDS)[::7], "work_email", "phone", "person.nick", "customer_city"]),
+    st.sampled_from(["id", "person_id", "note", "rows", "total", "version", "e_mail_id"]),
+    PERSONAL,
+    st.text(max_size=8),
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**53), 2**53),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
+    PERSONAL,
+    st.builds(lambda key, value: json.dumps({key: value}), KEYS, PERSONAL),
+)
+DOCUMENTS: st.SearchStrategy[Any] = st.dictionaries(
+    KEYS,
+    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12),
+    max_size=5,
+)
+NAMES = st.frozensets(
+    st.sampled_from(["work_email", "phone", "first_name", "address", "name", "ip", "colour", "iban", "api_key", "id"]), max_size=5
+)
+POINTERS = st.dictionaries(
+    st.sampled_from(["", "/person", "/rows/*", "/*/note", "/total", "/rows/0/id", "/note"]), st.sampled_from([*PiiClass, "x"]), max_size=2
+)
+many = settings(max_examples=150, derandomize=True, deadline=None)
+
+
+def is_within(part: Any, whole: Any) -> bool:
+    """Tell whether a document is another one with members and items taken out."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and is_within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        rest = iter(whole)
+        return all(any(is_within(item, other) for other in rest) for item in part)
+    return type(part) is type(whole) and part == whole
+
+
+def strings_of(node: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(node, dict):
+        return [("", key) for key in node] + [found for key, value in node.items() for found in strings_of(value, key)]
+    if isinstance(node, list):
+        return [found for item in node for found in strings_of(item, name)]
+    return [(name, node)] if isinstance(node, str) else []
+
+
+@given(DOCUMENTS, NAMES, POINTERS)
+@many
+def test_the_result_is_a_part_of_the_input_and_inspecting_it_again_removes_nothing(
+    data: Any, names: frozenset[str], pointers: dict[str, str]
+) -> None:
+    policy, declaration = Policy("tenant:1", names), Declaration(pointers)
+    before = json.dumps(data)
+
+    once = inspect(data, policy, declaration)
+    twice = inspect(once.data, policy, declaration)
+
+    assert is_within(once.data, data)
+    assert json.dumps(data) == before
+    assert twice.data == once.data
+    assert twice.removed_fields == ()
+    assert twice.pii_fields == once.pii_fields
+    assert once.contains_pii == bool(once.pii_fields)
+
+
+@given(DOCUMENTS)
+@many
+def test_with_an_empty_allow_list_no_detector_finds_anything_in_what_is_left(data: Any) -> None:
+    result = inspect(data, Policy("tenant:1", frozenset()), NOTHING_DECLARED)
+
+    assert not result.contains_pii
+    for name, text in strings_of(result.data):
+        if text[:1] not in ('"', "{", "["):
+            assert detect(text, neutral=name == "version") == ()
+
+
+@given(DOCUMENTS, NAMES, NAMES)
+@many
+def test_a_narrower_policy_lets_out_a_part_of_what_the_wider_one_does(data: Any, wide: frozenset[str], other: frozenset[str]) -> None:
+    policy = Policy("tenant:1", wide)
+    narrow = policy.narrowed_by(other, "tenant:1/connection:1")
+
+    assert narrow.allowed_fields <= policy.allowed_fields
+    assert is_within(inspect(data, narrow, NOTHING_DECLARED).data, inspect(data, policy, NOTHING_DECLARED).data)
+
+
+@given(DOCUMENTS, POINTERS)
+@many
+def test_refuse_refuses_just_what_remove_would_change(data: Any, pointers: dict[str, str]) -> None:
+    declaration = Declaration(pointers)
+    removed = inspect(data, Policy("tenant:1", DEFAULT_ALLOWED), declaration).removed_fields
+    refusing = Policy("tenant:1", DEFAULT_ALLOWED, OnViolation.REFUSE)
+    if removed:
+        with pytest.raises(PolicyViolation) as refused:
+            inspect(data, refusing, declaration)
+        assert refused.value.faults
+    else:
+        assert inspect(data, refusing, declaration).removed_fields == ()
+
+
+@given(DOCUMENTS)
+@many
+def test_the_metadata_prints_only_names_of_the_closed_lists(data: Any) -> None:
+    result = inspect(data, Policy("tenant:1", DEFAULT_ALLOWED), NOTHING_DECLARED)
+
+    for path in result.pii_fields + result.removed_fields:
+        assert "@" not in path
+        assert "23125" not in path
+        assert "Ada" not in path
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=4))
+@many
+def test_any_declaration_is_taken_or_judged_personal(pii: dict[str, str]) -> None:
+    declaration = Declaration(pii)
+
+    assert inspect({"a": 1}, Policy("tenant:1", DEFAULT_ALLOWED), declaration).data in ({"a": 1}, {})
