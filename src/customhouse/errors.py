@@ -109,6 +109,18 @@ class TooLarge(CustomhouseError):
     code = "too_large"
 
 
+class UnsupportedMediaType(CustomhouseError):
+    """Send the body as `Content-Type: application/json`, in UTF-8 and without a content encoding."""
+
+    code = "unsupported_media_type"
+
+
+class TooSlow(CustomhouseError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+
+
 class MalformedJson(CustomhouseError):
     """The request body is not JSON."""
 

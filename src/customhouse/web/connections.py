@@ -1,0 +1,269 @@
+"""`/v1/connections`: so far those of the provider `webhook`."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from fastapi import Query
+from pydantic import Field
+
+from customhouse import ids
+from customhouse.errors import Fault, Invalid
+from customhouse.outbound.endpoints import Change, Connection, Made, Wish
+from customhouse.privacy.detectors import identifier_carries_pii
+from customhouse.tenants.api_keys import Scope
+from customhouse.web.auth import CallerOf, NamedTenant, needs
+from customhouse.web.pages import Page, PageOf
+from customhouse.web.repeats import IdempotencyKey, once
+from customhouse.web.routes import Body, Shape, router
+
+ROUTES: Final = router("connections")
+_USER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_HEALTHY: Final = frozenset({"active"})
+
+Status = Literal["pending", "active", "degraded", "paused", "reauthorization_required", "revoked", "disabled", "disconnected"]
+Patterns = Annotated[list[str], Field(min_length=1, max_length=200, examples=[["*"], ["person.*", "invoice.paid"]])]
+Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://hooks.example.com/customhouse"])]
+Description = Annotated[str, Field(max_length=500)]
+
+
+class NewConnection(Body):
+    """A webhook connection to create."""
+
+    tenant_id: str | None = None
+    user_id: Annotated[str | None, Field(description="The host's own id of the user whom it belongs to; opaque.")] = None
+    provider: Literal["webhook"]
+    url: Url
+    event_types: Patterns = Field(default=["*"])
+    signature_profile: Literal["queast-v1", "standard-webhooks"] = "queast-v1"
+    signature_algorithm: Literal["v1", "v1a"] = "v1"
+    description: Description = ""
+
+
+class ChangedConnection(Body):
+    """What shall be different; what is left out, or null, stays."""
+
+    url: Url | None = None
+    event_types: Patterns | None = None
+    paused: bool | None = None
+    description: Description | None = None
+
+
+class Health(Shape):
+    """Whether the connection works."""
+
+    ok: bool
+    reason: str | None
+    checked_at: datetime | None
+
+
+class Account(Shape):
+    """Who is connected at the provider; a webhook has no account."""
+
+    id: str | None = None
+    label: str | None = None
+
+
+class Scopes(Shape):
+    """The provider's scopes; a webhook has none."""
+
+    requested: tuple[str, ...] = ()
+    granted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
+
+
+class Token(Shape):
+    """The state of the provider's token; a webhook has none."""
+
+    expires_at: datetime | None = None
+    last_refreshed_at: datetime | None = None
+    token_generation: int = 0
+
+
+class SigningKey(Shape):
+    """One of the keys that deliveries are signed with."""
+
+    key_id: str
+    state: str
+
+
+class ConnectionShape(Shape):
+    """A connection."""
+
+    connection_id: str
+    tenant_id: str
+    user_id: str | None
+    provider: str
+    mode: str
+    status: Status
+    health: Health
+    account: Account = Account()
+    scopes: Scopes = Scopes()
+    token: Token = Token()
+    grant_version: int
+    url: str | None
+    event_types: list[str]
+    signature_profile: str
+    signature_algorithm: str
+    description: str
+    signing_keys: list[SigningKey]
+    created_at: datetime
+    updated_at: datetime
+    last_used_at: datetime | None = None
+    next_review_at: datetime | None = None
+
+
+class ShownSecret(Shape):
+    """A signing secret; shown once, and null where an idempotent call is repeated."""
+
+    key_id: str
+    secret: str | None
+    secret_already_shown: bool = False
+
+
+class Secrets(Shape):
+    """What the customer needs to verify deliveries."""
+
+    signing: ShownSecret
+
+
+class MadeConnection(ConnectionShape):
+    """A connection that was just created."""
+
+    secrets: Secrets
+
+
+class Revocation(Shape):
+    """What the provider did; there is nobody to revoke a webhook at."""
+
+    status: Literal["revoked", "pending", "unsupported"] = "unsupported"
+    verified: bool = False
+    attempts: int = 0
+
+
+class ReceiptShape(Shape):
+    """What a disconnect did."""
+
+    connection_id: str
+    revocation: Revocation = Revocation()
+    tokens_destroyed: bool
+    key_destroyed: bool
+    actions_cancelled: int
+    deliveries_cancelled: int
+    notified: bool
+    audit_entry_id: str
+    at: datetime
+
+
+@ROUTES.post("/v1/connections", status_code=201, summary="Create a webhook connection")
+@needs(Scope.CONNECTIONS_WRITE)
+async def create_connection(body: NewConnection, caller: CallerOf, _key: IdempotencyKey = None) -> MadeConnection:
+    """Create a webhook connection with its own key and signing secret; the secret is shown this once."""
+    tenant = await caller.tenant(body.tenant_id)
+    wish = Wish(
+        url=body.url,
+        event_types=tuple(body.event_types),
+        signature_profile=body.signature_profile,
+        signature_algorithm=body.signature_algorithm,
+        description=body.description,
+        user_id=None if body.user_id is None else _user_id(body.user_id),
+    )
+    return _made(await caller.app.endpoints.create(tenant, wish, caller.origin, await once(caller, tenant, "connections.create", body)))
+
+
+@ROUTES.get("/v1/connections", summary="List connections")
+@needs(Scope.CONNECTIONS_READ)
+async def list_connections(
+    caller: CallerOf,
+    page: PageOf,
+    tenant_id: NamedTenant = None,
+    user_id: Annotated[str | None, Query(pattern=r"^[\x21-\x7e]{1,128}$")] = None,
+    provider: Annotated[str | None, Query(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = None,
+    status: Status | None = None,
+) -> Page[ConnectionShape]:
+    """List connections, the newest first."""
+    tenant = await caller.tenant(tenant_id)
+    found = await caller.app.endpoints.list(
+        tenant, user_id=user_id, provider=provider, status=status, before=page.before(), limit=page.limit + 1
+    )
+    return page.page(found, _shown, lambda one: one.connection_id)
+
+
+@ROUTES.get("/v1/connections/{connection_id}", summary="Show a connection")
+@needs(Scope.CONNECTIONS_READ)
+async def get_connection(connection_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> ConnectionShape:
+    """Show a connection."""
+    tenant = await caller.tenant(tenant_id)
+    return _shown(await caller.app.endpoints.get(tenant, ids.parse("con", connection_id)))
+
+
+@ROUTES.patch("/v1/connections/{connection_id}", summary="Change a connection")
+@needs(Scope.CONNECTIONS_WRITE)
+async def change_connection(
+    connection_id: str, body: ChangedConnection, caller: CallerOf, tenant_id: NamedTenant = None
+) -> ConnectionShape:
+    """Change URL, event types, description, or pause and resume; every process knows within a second."""
+    tenant = await caller.tenant(tenant_id)
+    change = Change(
+        url=body.url,
+        event_types=None if body.event_types is None else tuple(body.event_types),
+        paused=body.paused,
+        description=body.description,
+    )
+    return _shown(await caller.app.endpoints.change(tenant, ids.parse("con", connection_id), change, caller.origin))
+
+
+@ROUTES.delete("/v1/connections/{connection_id}", summary="Disconnect")
+@needs(Scope.CONNECTIONS_WRITE)
+async def disconnect(connection_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> ReceiptShape:
+    """End a connection: unusable at once, secrets and key destroyed, waiting deliveries cancelled. Answers the receipt."""
+    tenant = await caller.tenant(tenant_id)
+    receipt = await caller.app.endpoints.disconnect(tenant, ids.parse("con", connection_id), caller.origin)
+    return ReceiptShape(
+        connection_id=ids.show("con", receipt.connection_id),
+        tokens_destroyed=True,
+        key_destroyed=True,
+        actions_cancelled=0,
+        deliveries_cancelled=receipt.deliveries_cancelled,
+        notified=False,
+        audit_entry_id=ids.show("aud", receipt.audit_entry_id),
+        at=receipt.at,
+    )
+
+
+def _user_id(text: str) -> str:
+    if not _USER_ID.fullmatch(text) or identifier_carries_pii(text):
+        raise Invalid(
+            "The connection is not acceptable.",
+            (Fault("/user_id", "1–128 printable ASCII characters without spaces, and no personal data: use an opaque id"),),
+        )
+    return text
+
+
+def _shown(one: Connection) -> ConnectionShape:
+    return ConnectionShape(
+        connection_id=ids.show("con", one.connection_id),
+        tenant_id=one.tenant_id,
+        user_id=one.user_id,
+        provider=one.provider,
+        mode=one.mode,
+        status=one.status,  # type: ignore[arg-type]  # the database holds the same list
+        health=Health(ok=one.status in _HEALTHY, reason=one.status_reason, checked_at=one.updated_at),
+        grant_version=one.grant_version,
+        url=one.url,
+        event_types=list(one.event_types),
+        signature_profile=one.signature_profile,
+        signature_algorithm=one.signature_algorithm,
+        description=one.description,
+        signing_keys=[SigningKey(key_id=key_id, state=state) for key_id, state in one.signing_keys],
+        created_at=one.created_at,
+        updated_at=one.updated_at,
+    )
+
+
+def _made(made: Made) -> MadeConnection:
+    shown = ShownSecret(key_id=made.key_id, secret=made.secret, secret_already_shown=made.secret is None)
+    return MadeConnection(**_shown(made.connection).model_dump(), secrets=Secrets(signing=shown))

@@ -1,0 +1,96 @@
+"""Lists, page by page: `limit` and an opaque `cursor` in, `data` and `next_cursor` out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Query
+
+from customhouse.errors import Fault, Invalid
+from customhouse.web.routes import Shape
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+DEFAULT: Final = 50
+MOST: Final = 200
+_LONGEST: Final = 200
+_UUID_BYTES: Final = 16
+
+
+class Page(Shape, Generic[Item]):
+    """One page; `next_cursor` is null on the last one."""
+
+    data: list[Item]
+    next_cursor: str | None
+
+
+class Wanted:
+    """Which page is asked for."""
+
+    __slots__ = ("cursor", "limit")
+
+    def __init__(
+        self,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = DEFAULT,
+        cursor: Annotated[str | None, Query(max_length=_LONGEST, description="The `next_cursor` of the page before.")] = None,
+    ) -> None:
+        """Take the query parameters."""
+        self.limit = limit
+        self.cursor = cursor
+
+    def before(self) -> UUID | None:
+        """Return the last id of the page before.
+
+        Raises:
+            Invalid: the cursor is none of ours.
+        """
+        raw = self._raw()
+        if raw is None:
+            return None
+        if len(raw) != _UUID_BYTES:
+            raise _bad_cursor()
+        return UUID(bytes=raw)
+
+    def after(self) -> str | None:
+        """Return the last name of the page before.
+
+        Raises:
+            Invalid: the cursor is none of ours.
+        """
+        raw = self._raw()
+        if raw is None:
+            return None
+        if not raw.isascii() or b"\0" in raw:
+            raise _bad_cursor()
+        return raw.decode("ascii")
+
+    def page(self, rows: Sequence[Row], shape: Callable[[Row], Item], last: Callable[[Row], UUID | str]) -> Page[Item]:
+        """Return the page of rows that were read with `limit + 1`: the one too many says that there is another page."""
+        shown = rows[: self.limit]
+        more = len(rows) > self.limit
+        return Page(data=[shape(row) for row in shown], next_cursor=_cursor(last(shown[-1])) if more else None)
+
+    def _raw(self) -> bytes | None:
+        if self.cursor is None:
+            return None
+        try:
+            return base64.b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError, ValueError):
+            raise _bad_cursor() from None
+
+
+PageOf = Annotated[Wanted, Depends()]
+"""The parameter of a route that lists."""
+
+
+def _cursor(last: UUID | str) -> str:
+    raw = last.bytes if isinstance(last, UUID) else last.encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _bad_cursor() -> Invalid:
+    return Invalid("The cursor is not acceptable.", (Fault("/cursor", "is not the next_cursor of an earlier page"),))
