@@ -73,7 +73,7 @@ class Engine:
         self._per_connection = per_connection
         self._attempt_seconds = attempt_seconds
         self._most_held = concurrency * _HELD_PER_SLOT
-        self._lane_most = per_connection * _HELD_PER_SLOT
+        self._lane_most = max(per_connection * _HELD_PER_SLOT, self._most_held // 2)
         self._lanes: dict[UUID, _Lane] = {}
         self._turn: deque[_Lane] = deque()
         self._held = 0

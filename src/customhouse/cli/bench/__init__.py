@@ -1,0 +1,1 @@
+"""`customhouse bench`: deliveries per second on this machine, measured from outside with every guard on."""
