@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
@@ -19,6 +19,7 @@ from customhouse.types import Secret
 from customhouse.web.asgi import create
 from customhouse.web.exposition import exposition
 from customhouse.web.middleware import Asgi
+from customhouse.web.protocol import BoundedProtocol
 
 _log: Final = get("customhouse.web.server")
 _BACKLOG: Final = 2048
@@ -27,7 +28,8 @@ _IDLE_SECONDS: Final = 30
 _FINISH_SECONDS: Final = 20
 """Requests under way get this long when the service ends."""
 
-OnReady = Callable[[Secret | None, Address], Awaitable[None]]
+OnKey = Callable[[Secret], None]
+OnReady = Callable[[Address], None]
 
 
 class _Server(uvicorn.Server):
@@ -51,7 +53,7 @@ async def listening(application: Asgi, address: Address, *, trusted_proxies: Net
         uvicorn.Config(
             application,
             loop="none",
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -79,12 +81,13 @@ async def listening(application: Asgi, address: Address, *, trusted_proxies: Net
         await task
 
 
-async def serve(settings: Settings, on_ready: OnReady | None = None) -> None:
+async def serve(settings: Settings, *, on_key: OnKey, on_ready: OnReady | None = None) -> None:
     """Run the whole service until SIGINT or SIGTERM: database, parts, listeners, in this order; and back in the other.
 
     Args:
         settings: all of them.
-        on_ready: told the first platform key, if one was just made, and where the API listens.
+        on_key: told the first platform key, if one was just made; at once, because it cannot be shown again if the rest fails.
+        on_ready: told where the API listens.
 
     Raises:
         SettingsError, DatabaseUnavailable, KeyServiceUnavailable: it cannot start; the text says what to do.
@@ -99,6 +102,8 @@ async def serve(settings: Settings, on_ready: OnReady | None = None) -> None:
         app = await App.open(settings, store)
         stack.push_async_callback(app.stop)
         token = await app.start()
+        if token is not None:
+            on_key(token)
         if settings.metrics_listen is not None:
             await stack.enter_async_context(listening(exposition(app), settings.metrics_listen))
         address = await stack.enter_async_context(listening(create(app), settings.listen, trusted_proxies=settings.trusted_proxies))
@@ -108,7 +113,7 @@ async def serve(settings: Settings, on_ready: OnReady | None = None) -> None:
             loop.add_signal_handler(number, ended.set)
             stack.callback(loop.remove_signal_handler, number)
         if on_ready is not None:
-            await on_ready(token, address)
+            on_ready(address)
         await ended.wait()
         _log.info("ending")
 

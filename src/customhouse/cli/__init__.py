@@ -1,0 +1,1 @@
+"""The command line. `main` is the door; each command lives in its own module and is imported when it is called."""
