@@ -50,3 +50,12 @@ DATA_KEY_CREATED: Final = _tag("data_key.created", 14, "A data key was created u
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""
+
+
+def reference() -> str:
+    """Return the table of `docs/reference/audit.md`."""
+    rows = ["| tag | number | says | details |", "| --- | --- | --- | --- |"]
+    for tag in sorted(TAGS.values(), key=lambda one: one.number):
+        details = ", ".join(f"`{name}`" for name in sorted(tag.fields)) or "none"
+        rows.append(f"| `{tag.name}` | {tag.number} | {tag.sentence} | {details} |")
+    return "\n".join(rows) + "\n"

@@ -74,7 +74,7 @@ def read(body: JsonObject, header_key: str | None = None, at: str = "") -> Event
         faults.append(Fault(f"{at}/tenant_id", "is not a string"))
         tenant_id = None
     event_type = text("event_type", NAME, "1–128 characters of A-Z a-z 0-9 _ . : -")
-    if "event_type" not in body:
+    if body.get("event_type") is None:
         faults.append(Fault(f"{at}/event_type", "is required"))
     elif event_type is not None and event_type.startswith(OPERATIONAL):
         faults.append(Fault(f"{at}/event_type", "customhouse. is reserved for operational events"))
