@@ -115,12 +115,6 @@ class UnsupportedMediaType(CustomhouseError):
     code = "unsupported_media_type"
 
 
-class TooSlow(CustomhouseError):
-    """The request did not arrive in time."""
-
-    code = "request_timeout"
-
-
 class MalformedJson(CustomhouseError):
     """The request body is not JSON."""
 

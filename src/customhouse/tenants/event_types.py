@@ -23,6 +23,8 @@ from customhouse.types import PLATFORM, Json, JsonObject, TenantId
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 OPERATIONAL: Final = "customhouse."
+ENVELOPE: Final = "envelope"
+"""What the envelope's schema is published as, and so no name for an event type."""
 _POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+")
 _MOST_FIELDS: Final = 200
 _SCHEMA_BYTES: Final = 64 * 1024
@@ -127,6 +129,20 @@ class EventTypes:
         made = cast("Row", row)
         return EventType(tenant, event_type, description, schema, pii, made["created_at"], made["updated_at"])
 
+    async def get(self, tenant: TenantId, event_type: str) -> EventType:
+        """Return the type that holds for a tenant under a name: the operator's before its own.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        if not NAME.fullmatch(event_type):
+            raise NotFound
+        async with self._database.transaction(tenant) as conn:
+            row = await conn.fetchrow(SQL["event_type"], event_type)
+        if row is None:
+            raise NotFound
+        return event_type_of(row)
+
     async def list(self, tenant: TenantId, after: str | None, limit: int) -> list[EventType]:
         """Return the types that hold for a tenant, the operator's included, by name."""
         async with self._database.transaction(tenant) as conn:
@@ -153,6 +169,8 @@ def _check(event_type: str, schema: JsonObject | None, pii: Mapping[str, str]) -
         faults.append(Fault("/event_type", "1–128 characters of A-Z a-z 0-9 _ . : -"))
     elif event_type.startswith(OPERATIONAL):
         faults.append(Fault("/event_type", "customhouse. is reserved for operational events"))
+    elif event_type == ENVELOPE:
+        faults.append(Fault("/event_type", "is the name of the envelope's own schema"))
     if schema is not None and len(dump(schema)) > _SCHEMA_BYTES:
         faults.append(Fault("/schema", f"at most {_SCHEMA_BYTES} bytes"))
     if len(pii) > _MOST_FIELDS:

@@ -48,8 +48,15 @@ set description = excluded.description, schema = excluded.schema, pii = excluded
 returning created_at, updated_at
 
 -- name: event_types
+-- The operator's declaration stands over a tenant's of the same name; names sort by their bytes, whatever the database's locale.
+select distinct on (event_type collate "C")
+       tenant_id, event_type, description, schema::text as schema, pii::text as pii, created_at, updated_at from event_types
+where ($1::text is null or event_type collate "C" > $1)
+order by event_type collate "C", tenant_id = '_platform' desc limit $2
+
+-- name: event_type
 select tenant_id, event_type, description, schema::text as schema, pii::text as pii, created_at, updated_at from event_types
-where ($1::text is null or event_type > $1) order by event_type limit $2
+where event_type = $1 order by tenant_id = '_platform' desc limit 1
 
 -- name: platform_event_type
 select 1 from event_types where tenant_id = '_platform' and event_type = $1

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from customhouse import __version__
 from customhouse.app import App
 from customhouse.errors import CustomhouseError
 from customhouse.logs import get
-from customhouse.web import api_keys, connections, health, tenants
+from customhouse.web import api_keys, audit, connections, documents, event_types, events, health, policies, tenants
 from customhouse.web.calls import call_of
 from customhouse.web.middleware import Asgi, Door
+from customhouse.web.openapi import describe
 from customhouse.web.problems import Problem, problem_of, problem_of_router
 from customhouse.web.publish import Publish
 from customhouse.web.routes import invalid_of
@@ -25,7 +28,17 @@ from customhouse.web.routes import invalid_of
 _log: Final = get("customhouse.web")
 EVENTS: Final = "/v1/events"
 BATCH: Final = "/v1/events/batch"
-_ROUTERS: Final = (tenants.ROUTES, api_keys.ROUTES, connections.ROUTES, health.ROUTES)
+_ROUTERS: Final = (
+    tenants.ROUTES,
+    api_keys.ROUTES,
+    connections.ROUTES,
+    events.ROUTES,
+    event_types.ROUTES,
+    policies.ROUTES,
+    audit.ROUTES,
+    health.ROUTES,
+    documents.ROUTES,
+)
 
 
 def create(app: App) -> Asgi:
@@ -37,17 +50,22 @@ def create(app: App) -> Asgi:
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         lifespan=_nothing,
     )
     api.state.customhouse = app
+    # The door takes the POSTs; here they only make other methods a 405, so they come before `/v1/events/{event_id}`.
+    routes = api.router.routes
+    routes.append(Route(EVENTS, publish.one, methods=["POST"], include_in_schema=False))
+    routes.append(Route(BATCH, publish.batch, methods=["POST"], include_in_schema=False))
+    # Taken over as they are: an included router would wrap each of them in a second matching.
     for router in _ROUTERS:
-        api.include_router(router)
+        routes += router.routes
     if app.settings.metrics_listen is None:
-        api.include_router(health.METRICS)
-    # The door takes the POSTs; here they only make other methods a 405.
-    api.router.routes.append(Route(EVENTS, publish.one, methods=["POST"], include_in_schema=False))
-    api.router.routes.append(Route(BATCH, publish.batch, methods=["POST"], include_in_schema=False))
+        routes += health.METRICS.routes
+    description = cache(partial(describe, api))
+    api.openapi = description  # type: ignore[method-assign]  # FastAPI's documented way to change the description
     api.add_exception_handler(CustomhouseError, _on_error)
     api.add_exception_handler(RequestValidationError, _on_invalid)
     api.add_exception_handler(HTTPException, _on_router)
@@ -81,9 +99,18 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     return _respond(problem_of(invalid_of(error)))
 
 
-async def _on_router(_request: Request, error: Exception) -> Response:
+async def _on_router(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # registered for it
     response = _respond(problem_of_router(error.status_code))
-    if error.headers and "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of a path, over all its routes (RFC 9110 §15.5.6); the router itself names the first route's."""
+    found: set[str] = set()
+    for route in request.app.router.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found

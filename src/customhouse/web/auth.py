@@ -67,7 +67,9 @@ async def authenticate(api_keys: ApiKeys, call: Call) -> ApiKey:
     header = call.header(b"authorization")
     if header is None or header[:7].lower() != b"bearer " or not header.isascii():
         raise Unauthenticated
-    return await api_keys.authenticate(header[7:].strip().decode("ascii"))
+    key = await api_keys.authenticate(header[7:].strip().decode("ascii"))
+    call.tenant_id = key.tenant_id
+    return key
 
 
 def named_tenant(key: ApiKey, name: str | None) -> TenantId:

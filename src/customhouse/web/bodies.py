@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from customhouse.canonical import parse_object
-from customhouse.errors import MalformedJson, TooLarge, TooSlow, UnsupportedMediaType
+from customhouse.errors import MalformedJson, TooLarge, UnsupportedMediaType
 from customhouse.types import JsonObject
 from customhouse.web.calls import Call, call_of
 
 Receive = Callable[[], Awaitable[Any]]
 MANAGEMENT_CAP: Final = 256 * 1024
 """Bytes of a body on every route but the publishing ones."""
-SECONDS: Final = 30.0
-"""A body has to be here this long after its headers."""
 _JSON: Final = b"application/json"
 _LONGEST_LENGTH: Final = 19
 
@@ -33,8 +30,7 @@ async def read_body(call: Call, receive: Receive, cap: int) -> bytes:
     Raises:
         UnsupportedMediaType: it is not declared to be plain JSON.
         TooLarge: it is longer than the cap.
-        TooSlow: it did not arrive in time.
-        ClientDisconnect: nobody is there to be answered.
+        ClientDisconnect: nobody is there to be answered, or it took too long (`web.protocol`).
     """
     content_type = call.header(b"content-type")
     if content_type != _JSON:
@@ -44,11 +40,7 @@ async def read_body(call: Call, receive: Receive, cap: int) -> bytes:
     declared = call.headers.get(b"content-length")
     if declared is not None and (len(declared) > _LONGEST_LENGTH or not declared.isdigit() or int(declared) > cap):
         raise _too_large(cap)
-    try:
-        async with asyncio.timeout(SECONDS):
-            body = await _collect(receive, cap)
-    except TimeoutError:
-        raise TooSlow from None
+    body = await _collect(receive, cap)
     call.request_bytes = len(body)
     return body
 
@@ -95,7 +87,7 @@ class StrictRequest(Request):
 
         Raises:
             MalformedJson, Invalid: it is not strict JSON, or no object.
-            UnsupportedMediaType, TooLarge, TooSlow, ClientDisconnect: as `read_body` does.
+            UnsupportedMediaType, TooLarge, ClientDisconnect: as `read_body` does.
         """
         raw = await read_body(call_of(self.scope), self.receive, cap)
         if not raw:

@@ -22,7 +22,18 @@ _SINGLE: Final = frozenset(
 class Call:
     """A request on its way through the face."""
 
-    __slots__ = ("correlation_id", "headers", "repeated", "request_bytes", "request_id", "response_bytes", "route", "started", "status")
+    __slots__ = (
+        "correlation_id",
+        "headers",
+        "repeated",
+        "request_bytes",
+        "request_id",
+        "response_bytes",
+        "route",
+        "started",
+        "status",
+        "tenant_id",
+    )
 
     def __init__(self, scope: Scope) -> None:
         """Read the headers and give the call its own id; an incoming request id is not trusted."""
@@ -31,8 +42,9 @@ class Call:
         self.repeated: frozenset[bytes] = frozenset() if len(self.headers) == len(listed) else _repeated(listed)
         self.request_id = ids.show("req", ids.new())
         self.correlation_id = _correlation_id(self.header(b"x-correlation-id"))
-        self.route = "unmatched"
+        self.route: str | None = None
         self.status = 0
+        self.tenant_id: str | None = None
         self.request_bytes = 0
         self.response_bytes = 0
         self.started = False

@@ -206,6 +206,8 @@ async def change_connection(
     connection_id: str, body: ChangedConnection, caller: CallerOf, tenant_id: NamedTenant = None
 ) -> ConnectionShape:
     """Change URL, event types, description, or pause and resume; every process knows within a second."""
+    if not body.model_fields_set:
+        raise Invalid("There is nothing to change.", (Fault("", "names none of url, event_types, paused, description"),))
     tenant = await caller.tenant(tenant_id)
     change = Change(
         url=body.url,

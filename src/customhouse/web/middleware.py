@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from customhouse.app import App
 from customhouse.errors import CustomhouseError, Overloaded
 from customhouse.logs import get
-from customhouse.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from customhouse.metrics import HTTP_REQUESTS, HTTP_SECONDS, OTHER
 from customhouse.web.bodies import Receive
 from customhouse.web.calls import Call, Scope
 from customhouse.web.problems import Problem, problem_of
@@ -34,7 +34,9 @@ _SECRET: Final = (b"cache-control", b"no-store")
 class Door:
     """The outermost ASGI application: hot routes go straight to their handlers, all else to the framework."""
 
-    def __init__(self, app: App, inner: Asgi, hot: Mapping[tuple[str, str], Asgi], *, https: bool) -> None:
+    def __init__(
+        self, app: App, inner: Asgi, hot: Mapping[tuple[str, str], Asgi], *, https: bool, most_at_once: int = MOST_AT_ONCE
+    ) -> None:
         """Take what is behind it.
 
         Args:
@@ -42,12 +44,17 @@ class Door:
             inner: the framework.
             hot: handlers by (method, path).
             https: callers come by https only, and are told to keep to it (RFC 6797).
+            most_at_once: calls under way; more are refused.
         """
         self._inner = inner
         self._hot = dict(hot)
+        self._hot_paths = frozenset(path for _, path in hot)
         self._monotonic = app.clock.monotonic
         self._metrics = app.metrics
         self._under_way = 0
+        self._most_at_once = most_at_once
+        # Templates, the parser's methods and our statuses: a closed set.
+        self._bound: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
         # Bound once: the level is chosen by now, and what it leaves out costs half a microsecond.
         self._log = get("customhouse.web").bind()
         transport = ((b"strict-transport-security", b"max-age=31536000"),) if https else ()
@@ -71,7 +78,7 @@ class Door:
         self._under_way += 1
         try:
             hot = self._hot.get((scope["method"], path))
-            if self._under_way > MOST_AT_ONCE:
+            if self._under_way > self._most_at_once:
                 await self._refuse(call, answer, Overloaded())
             elif hot is not None:
                 call.route = path
@@ -86,8 +93,8 @@ class Door:
             await self._refuse(call, answer, error)
         finally:
             self._under_way -= 1
-            if call.route == "unmatched":
-                call.route = getattr(scope.get("route"), "path", "unmatched")
+            if call.route is None:
+                call.route = getattr(scope.get("route"), "path", path if path in self._hot_paths else None)
             self._record(call, scope["method"], self._monotonic() - started)
 
     def _answering(self, call: Call, send: Send, *, private: bool) -> Send:
@@ -99,10 +106,10 @@ class Door:
             if message["type"] == "http.response.start":
                 call.started = True
                 call.status = message["status"]
-                headers = [*message["headers"], *added]
+                headers = message["headers"]
                 if not private and all(name != _POLICY for name, _ in headers):
-                    headers.append(_CLOSED)
-                message = {"type": "http.response.start", "status": call.status, "headers": headers}
+                    headers = [*headers, _CLOSED]
+                message = {"type": "http.response.start", "status": call.status, "headers": [*headers, *added]}
             else:
                 call.response_bytes += len(message.get("body", b""))
             await send(message)
@@ -117,14 +124,24 @@ class Door:
             await send_problem(answer, problem)
 
     def _record(self, call: Call, method: str, seconds: float) -> None:
-        self._metrics.counter(HTTP_REQUESTS, route=call.route, method=method, status=str(call.status)).inc()
-        self._metrics.histogram(HTTP_SECONDS, route=call.route).observe(seconds)
+        route = call.route or OTHER
+        key = (route, method, call.status)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bound[key] = (
+                self._metrics.counter(HTTP_REQUESTS, route=route, method=method, status=str(call.status)).inc,
+                self._metrics.histogram(HTTP_SECONDS, route=route).observe,
+            )
+        count, observe = bound
+        count()
+        observe(seconds)
         # An accepted event has its own traces; a line for each would cost more than its signature.
         say = self._log.debug if call.status == 202 else self._log.info  # noqa: PLR2004 - Accepted
         say(
             "http_request",
             request_id=call.request_id,
             correlation_id=call.correlation_id,
+            tenant_id=call.tenant_id,
             route=call.route,
             method=method,
             status_code=call.status,

@@ -32,7 +32,6 @@ KINDS: Final[dict[type[CustomhouseError], Kind]] = {
     errors.Unauthenticated: Kind(401, "A valid API key is needed"),
     errors.ScopeMissing: Kind(403, "The API key may not do this"),
     errors.NotFound: Kind(404, "There is no such thing"),
-    errors.TooSlow: Kind(408, "The request did not arrive in time"),
     errors.Conflict: Kind(409, "The state of things does not allow this"),
     errors.IdempotencyConflict: Kind(409, "The idempotency key belongs to another request"),
     errors.KeyDestroyed: Kind(410, "This was destroyed on purpose"),
@@ -51,6 +50,7 @@ KINDS: Final[dict[type[CustomhouseError], Kind]] = {
 _ROUTER: Final = {
     400: ("bad_request", "The request cannot be read", "The request is not HTTP as it should be."),
     404: ("not_found", "There is no such thing", "No such path."),
+    431: ("head_too_large", "The head of the request is too large", "At most 100 header fields and 32 KiB in all."),
     405: ("method_not_allowed", "The path has no such method", "The header Allow lists the methods of this path."),
 }
 

@@ -33,7 +33,7 @@ class Body(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Take note of the members."""
         super().__pydantic_init_subclass__(**kwargs)
-        Body.members.update(cls.model_fields)
+        Body.members.update(field.alias or name for name, field in cls.model_fields.items())
 
 
 class Shape(BaseModel):

@@ -23,7 +23,6 @@ from customhouse.web.protocol import BoundedProtocol
 
 _log: Final = get("customhouse.web.server")
 _BACKLOG: Final = 2048
-_MOST_CONNECTIONS: Final = 10_000
 _IDLE_SECONDS: Final = 30
 _FINISH_SECONDS: Final = 20
 """Requests under way get this long when the service ends."""
@@ -62,7 +61,6 @@ async def listening(application: Asgi, address: Address, *, trusted_proxies: Net
             date_header=True,
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=[str(network) for network in trusted_proxies],
-            limit_concurrency=_MOST_CONNECTIONS,
             backlog=_BACKLOG,
             timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=_FINISH_SECONDS,
