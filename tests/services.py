@@ -44,12 +44,14 @@ class Service:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     async def start(self, **extra: str) -> None:
-        """Start it and wait until it is ready, or has died at an armed failpoint."""
+        """Start it and wait until it is ready, or has died at an armed failpoint; any other end is a failure that shows the log."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CUSTOMHOUSE_")}
         settings = {"CUSTOMHOUSE_LISTEN": f"127.0.0.1:{self.port}", **self.environ, **extra}
+        if self._log is not None:
+            self._log.close()
         self._log = (self.directory / "service.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "customhouse.cli.main", "serve"],
+            [sys.executable, "-m", "customhouse.cli", "serve"],
             env={**inherited, **settings},
             stdout=self._log,
             stderr=self._log,
@@ -64,6 +66,7 @@ class Service:
                 except httpx.TransportError:
                     pass
                 await asyncio.sleep(0.05)
+        assert self.process.poll() == -signal.SIGKILL, self.log[-4000:]
 
     async def died(self, within: float = 60.0) -> int:
         """Wait until it has ended; return its exit code (negative: the signal)."""

@@ -167,7 +167,7 @@ def _service(directory: Path, token: str) -> Iterator[tuple[str, _Child, Path]]:
         "CUSTOMHOUSE_LOG_LEVEL": "warning",
     }
     with (directory / "service.log").open("wb") as log:
-        child = _Child("customhouse.cli.main", env=env, log=log, args=("serve",))
+        child = _Child("customhouse.cli", env=env, log=log, args=("serve",))
         try:
             base = f"http://127.0.0.1:{port}"
             end = time.monotonic() + _READY_SECONDS
