@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,19 @@ def postmaster_of(directory: Path) -> psutil.Process:
     return psutil.Process(int((directory / "pgdata" / "postmaster.pid").read_text(encoding="ascii").split()[0]))
 
 
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def assert_all_end(found: list[psutil.Process]) -> None:
+    """Wait until each has ended; one that only its adoptive parent has not yet reaped has."""
     assert found
-    _, alive = psutil.wait_procs(found, timeout=PATIENCE)
-    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    end = time.monotonic() + PATIENCE
+    while alive := [process for process in found if _lives(process)]:
+        assert time.monotonic() < end, alive
+        psutil.wait_procs(alive, timeout=0.05)
 
 
 @contextmanager
@@ -132,7 +142,7 @@ def shared() -> Iterator[Cluster]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "postgres"
-    assert not [process for process in processes(tmp_path) if process.status() != psutil.STATUS_ZOMBIE], "something was left running"
+    assert not [process for process in processes(tmp_path) if _lives(process)], "something was left running"
 
 
 # What is promised of a running server
@@ -486,7 +496,7 @@ def test_the_end_is_orderly(directory: Path) -> None:
     assert "not properly shut down" not in (directory / "postgresql.log").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("moment", [0.02, 0.1, 0.2, 0.3, 0.45])
+@pytest.mark.parametrize("moment", [0.02, 0.1, 0.14, 0.18, 0.3, 0.45])
 def test_killed_at_any_moment_of_the_first_start_the_next_one_works(directory: Path, moment: float) -> None:
     with service(directory, ready=False) as (child, _):
         with suppress(subprocess.TimeoutExpired):
@@ -509,6 +519,25 @@ def test_killed_during_initdb_nothing_is_left(directory: Path) -> None:
         child.kill()
     assert_all_end(running)
     assert not list(directory.glob("pgdata*"))
+
+
+def test_a_guard_that_dies_while_one_attaches_is_replaced(directory: Path) -> None:
+    with service(directory) as (_, (_, _, dsn)):
+        guard = guard_of(directory)
+        # As if it were still at its first steps: there is a guard, and nothing is ready.
+        (directory / "ready").unlink()
+        with ThreadPoolExecutor() as pool:
+            opening = pool.submit(open_cluster, directory, QUICK)
+            while locks.is_free(directory / "start.lock"):
+                assert not opening.done()
+            guard.kill()
+            cluster = opening.result(PATIENCE)
+        assert cluster.owned
+        assert query(cluster.dsn(), "select 1") == 1
+        assert cluster.dsn() == dsn
+        running = processes(directory)
+    cluster.stop()
+    assert_all_end([process for process in running if process.pid != os.getpid()])
 
 
 def test_a_half_made_cluster_is_not_taken_for_one(directory: Path) -> None:

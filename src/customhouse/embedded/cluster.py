@@ -61,15 +61,19 @@ class Cluster:
             return
         users, self._users = self._users, None
         atexit.unregister(self.stop)
+        # Every user holds this lock in shared mode, so it can be had alone by the last one only.
         last = locks.try_lock(users)
         os.close(users)
-        if last:
-            end = time.monotonic() + _STOP_PATIENCE
-            # A folder that was removed meanwhile has nothing left to wait for.
-            with contextlib.suppress(FileNotFoundError):
-                for name in ("server.lock", "start.lock"):
-                    while not locks.is_free(self.directory / name) and time.monotonic() < end:
-                        time.sleep(_PAUSE)
+        end = time.monotonic() + _STOP_PATIENCE
+        # A folder that was removed meanwhile has nothing left to wait for.
+        with contextlib.suppress(FileNotFoundError):
+            while last and time.monotonic() < end:
+                time.sleep(_PAUSE)
+                guarded = _join(self.directory)
+                if guarded is None:
+                    return
+                last = locks.try_lock(guarded)
+                os.close(guarded)
 
 
 def open_cluster(directory: Path, options: Options | None = None) -> Cluster:
@@ -88,19 +92,30 @@ def open_cluster(directory: Path, options: Options | None = None) -> Cluster:
     start = locks.acquire(directory / "start.lock", options.start_timeout)
     try:
         users = _join(directory)
-        owned = users is None
-        if users is None:
-            users = _start(directory, options, folder)
-        try:
-            locks.try_lock(users, shared=True)
-            port = _await_ready(directory, users, options.start_timeout)
-            passwords = load_or_create(directory / "secrets", create=False)
-        except BaseException:
-            os.close(users)
-            raise
+        if users is not None:
+            # A guard that dies before it is ready, perhaps with the process that started it, leaves the start to us.
+            with contextlib.suppress(_GuardGone):
+                return _attach(directory, users, options.start_timeout, owned=False)
+        return _attach(directory, _start(directory, options, folder), options.start_timeout, owned=True)
     finally:
         os.close(start)
-    return Cluster(directory, port, passwords, users, owned=owned)
+
+
+class _GuardGone(DatabaseUnavailable):
+    """The server's guard has ended before the server was ready."""
+
+
+def _attach(directory: Path, users: int, timeout: float, *, owned: bool) -> Cluster:
+    """Wait for the server that belongs to the guard at the other end of `users`, which this process holds from now on."""
+    try:
+        while not locks.try_lock(users, shared=True):
+            # Somebody who stops is just looking whether he is the last.
+            time.sleep(_PAUSE)
+        port = _await_ready(directory, users, timeout)
+        return Cluster(directory, port, load_or_create(directory / "secrets", create=False), users, owned=owned)
+    except BaseException:
+        os.close(users)
+        raise
 
 
 def _prepare(directory: Path) -> None:
@@ -228,7 +243,7 @@ def _await_ready(directory: Path, users: int, timeout: float) -> int:
     pause = 0.0
     while time.monotonic() < end:
         if guarded.poll(pause):
-            raise DatabaseUnavailable(f"the embedded server did not start; {_last_words(directory)}")
+            raise _GuardGone(f"the embedded server did not start; {_last_words(directory)}")
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int(directory.joinpath("ready").read_text("ascii"))
         pause = _PAUSE * 1000

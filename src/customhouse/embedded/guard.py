@@ -251,8 +251,7 @@ class Guard:
             if self._job.maker is not None:
                 os.chown(draft, *self._job.maker)
             self._step(draft, "initdb", ["-D", "HERE", *self._job.initdb], b"")
-            careful = ["exit_on_error=on", "log_min_error_statement=panic", "log_error_verbosity=terse"]
-            single = ["--single", "-D", "HERE", *(part for setting in careful for part in ("-c", setting)), "template1"]
+            single = ["--single", "-D", "HERE", *self._job.parameters, "-c", "exit_on_error=on", "template1"]
             self._step(draft, "postgres", single, self._job.sql.encode())
             access = draft / "pg_hba.conf"
             access.unlink()
