@@ -17,7 +17,6 @@ from stdnum.nl import bsn
 from stdnum.pl import pesel
 from stdnum.pt import cc, nif
 from stdnum.se import personnummer
-from stdnum.us import ssn
 
 _IBAN_COUNTRIES: Final = {
     15: "NO",
@@ -119,12 +118,17 @@ _Check = Callable[[str], bool]
 
 
 def _ssn_is_valid(text: str) -> bool:
-    return bool(ssn.is_valid(text))
+    # Wider than what was ever issued: 9xx are tax numbers of persons, and 987-65-432x stands in advertisements.
+    number = "".join(_DIGITS.findall(text))
+    return len(number) == 9 and number[:3] != "000" and number[3:5] != "00" and number[5:] != "0000"  # noqa: PLR2004 - 3 + 2 + 4
 
 
 _SHAPED: Final[tuple[tuple[re.Pattern[str], _Check], ...]] = (
     (re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"), _ssn_is_valid),
-    (re.compile(r"(?<!\w)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D](?!\w)"), lambda _: True),  # UK national insurance
+    (
+        re.compile(r"(?<!\w)(?:[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]|QQ) ?\d\d ?\d\d ?\d\d ?[A-D](?!\w)"),
+        lambda _: True,
+    ),  # UK national insurance
     (re.compile(r"(?<!\w)[12] ?\d\d ?\d\d ?(?:\d\d|2[ABab]) ?\d{3} ?\d{3} ?\d\d(?!\w)"), nir.is_valid),
     (re.compile(r"(?<!\w)\d{8}[ -]?[A-HJ-NP-TV-Z](?!\w)", re.IGNORECASE), dni.is_valid),
     (re.compile(r"(?<!\w)[XYZ][ -]?\d{7}[ -]?[A-Z](?!\w)", re.IGNORECASE), nie.is_valid),

@@ -110,6 +110,9 @@ NEUTRAL_FIELDS: Final = frozenset({"version", "versions", "build", "release", "f
 """Names that end so hold codes that only look like numbers of a person: unformatted national phone numbers and four-part versions in
 them are not taken for phones and addresses. Every other detector stays on."""
 
+VALUE_FIELDS: Final = _words("value values raw text string plain normalized formatted address addresses primary secondary work home main")
+"""Members of an object called `email` that are the address."""
+
 _ID_NAMES: Final = frozenset({"id", "uid", "uuid", "guid"})
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _JOINTS: Final = re.compile(r"[\s_\-./:\[\]]+")

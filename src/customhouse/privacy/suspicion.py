@@ -10,16 +10,17 @@ from typing import Final
 
 from customhouse.privacy import accounts, phones
 from customhouse.privacy.credentials import PHRASES, PREFIXES
-from customhouse.privacy.text import BASE64_OF_ASCII, plain
+from customhouse.privacy.text import BASE64_OF_ASCII, plain, spaced
 
 SHORTEST: Final = 6
 """No detector finds anything in fewer characters."""
-_WORD: Final = 12
 _CLEAN_SHAPE: Final = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
     r"|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
     r"|(?:[a-z][a-z0-9]{1,7}:)?[0-9a-f]{32,128}"
     r"|[a-z]{2,16}_[0-7][0-9a-hjkmnp-tv-z]{25}"
+    r"|[A-Za-z_./-]{1,11}|(?:[A-Za-z]{1,6}-)?\d{1,4}(?:[.,]\d{1,2})?"
+    r"|(?:(?!dot )[A-Za-z]{1,11}[,;.!?]? ){1,64}[A-Za-z]{1,11}[.!?]?"
 )
 _HIDDEN_AT: Final = re.compile(r"[(\[{<]\s{0,2}(?:at|arroba|chiocciola|małpa)\b", re.IGNORECASE)
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -46,15 +47,15 @@ _TAIL: Final = 6
 
 
 def is_clean_shape(text: str) -> bool:
-    """Return whether a string is too short to tell anything, one short word, a time, a UUID, a digest or a TypeID."""
-    if len(text) < _WORD and (len(text) < SHORTEST or (text.isalpha() and text.isascii())):
-        return True
-    return _CLEAN_SHAPE.fullmatch(text) is not None
+    """Return whether a string is too short to tell anything, or a time, UUID, digest, TypeID, short code or plain prose of short words."""
+    return len(text) < SHORTEST or _CLEAN_SHAPE.fullmatch(text) is not None
 
 
 def is_suspect(text: str) -> bool:
     """Return whether a text has to be looked at by the detectors. False promises that they find nothing in it."""
     text = plain(text)
+    if not text.isascii():
+        text = f"{text}\n{spaced(text)}"
     if "@" in text or "&#" in text or "&commat" in text or "\\u" in text or " dot " in text.lower():
         return True
     if any(phrase in text for phrase in PHRASES) or ("%" in text and _ESCAPE.search(text)):

@@ -20,6 +20,8 @@ _DASHES: Final = dict.fromkeys([*range(0x2010, 0x2016), 0x2043, 0x2212, 0x30FC],
 _LOOKALIKES: Final = _INVISIBLE | _DASHES | {0x3002: ".", 0xFF61: ".", 0x2024: "."}
 
 _UNICODE_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
+_UNSPACED: Final = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
+_EDGE: Final = re.compile(rf"(?<=[0-9A-Za-z])(?=[{_UNSPACED}])|(?<=[{_UNSPACED}])(?=[0-9A-Za-z+(])")
 _PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 # Base64 of printable ASCII is recognisable: the top bit of each of three bytes is 0, which rules out half of the alphabet in the first
 # three of four places. A random token of 22 characters matches once in some 10 000 times, so decoding is rare.
@@ -36,10 +38,16 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)
 
 
+def spaced(text: str) -> str:
+    """Return text with a space wherever a script without spaces meets digits or Latin letters, so that numbers have edges."""
+    return text if text.isascii() else _EDGE.sub(" ", text)
+
+
 def readings(text: str) -> list[str]:
     r"""Return the plain form of a string, and what it says once decoded.
 
-    Undone are percent-encoding (twice), HTML character references, `\\u` escapes and base64 of ASCII text.
+    Undone are percent-encoding (twice), HTML character references, `\\u` escapes and base64 of ASCII text. Japanese, Chinese, Korean and
+    Thai text is read once more with spaces around numbers.
     """
     first = plain(text)
     found = [first]
@@ -56,7 +64,7 @@ def readings(text: str) -> list[str]:
     hidden = "\n".join(_from_base64(token[0]) for token in BASE64_OF_ASCII.finditer(first))
     if hidden:
         found.append(hidden)
-    return found
+    return found + [apart for reading in found if (apart := spaced(reading)) != reading]
 
 
 def _character(escape: re.Match[str]) -> str:

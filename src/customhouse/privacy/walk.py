@@ -14,8 +14,9 @@ from typing import Final, TypeAlias
 
 from customhouse.privacy.classes import PiiClass
 from customhouse.privacy.declaration import Node
-from customhouse.privacy.detectors import detect, detect_number
-from customhouse.privacy.fields import NAMELESS, FieldName, read_name
+from customhouse.privacy.detectors import LARGE, detect, detect_number
+from customhouse.privacy.fields import NAMELESS, VALUE_FIELDS, FieldName, is_known, read_name
+from customhouse.privacy.suspicion import is_clean_shape
 from customhouse.privacy.values import fits, is_bare_reference, is_meant, is_opaque, names_person
 from customhouse.types import Json, JsonObject
 
@@ -37,6 +38,7 @@ _Left: TypeAlias = "Json | _Gone"
 Path: TypeAlias = "tuple[str | int, ...]"
 _Claims: TypeAlias = "frozenset[PiiClass]"
 _NO_CLAIMS: Final[_Claims] = frozenset()
+_EMAIL: Final[_Claims] = frozenset((PiiClass.EMAIL,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,31 @@ class Found:
 class _Place:
     """Where the walk stands, and what is declared for it."""
 
-    __slots__ = ("declared", "depth", "nodes", "path")
+    __slots__ = ("_above", "_step", "declared", "depth", "nodes")
 
-    def __init__(self, path: Path, nodes: tuple[Node, ...], depth: int) -> None:
-        self.path = path
+    def __init__(self, above: _Place | None, step: str | int, nodes: tuple[Node, ...], depth: int) -> None:
+        self._above = above
+        self._step = step
         self.nodes = nodes
         self.depth = depth
         self.declared = frozenset(node.pii_class for node in nodes if node.pii_class is not None) if nodes else _NO_CLAIMS
 
     def member(self, key: str) -> _Place:
         nodes = tuple(child for node in self.nodes for child in node.under_key(key)) if self.nodes else ()
-        return _Place((*self.path, key), nodes, self.depth + 1)
+        return _Place(self, key, nodes, self.depth + 1)
 
     def item(self, index: int) -> _Place:
         nodes = tuple(child for node in self.nodes for child in node.under_index()) if self.nodes else ()
-        return _Place((*self.path, index), nodes, self.depth + 1)
+        return _Place(self, index, nodes, self.depth + 1)
+
+    @property
+    def path(self) -> Path:
+        steps: list[str | int] = []
+        place = self
+        while place._above is not None:
+            steps.append(place._step)
+            place = place._above
+        return tuple(reversed(steps))
 
 
 def walk(data: JsonObject, allowed: frozenset[str], root: Node) -> tuple[JsonObject, list[Found]]:
@@ -78,17 +90,18 @@ def walk(data: JsonObject, allowed: frozenset[str], root: Node) -> tuple[JsonObj
         root: the tree of the event type's declaration.
     """
     descent = _Walk(allowed)
-    kept = descent.value(data, _Place((), (root,), 0), NAMELESS, _NO_CLAIMS)
+    kept = descent.value(data, _Place(None, "", (root,) if root.children or root.pii_class else (), 0), NAMELESS, _NO_CLAIMS)
     return (kept if isinstance(kept, dict) else {}), descent.found
 
 
 class _Walk:
     """One descent; `found` grows in document order."""
 
-    __slots__ = ("_allowed", "_nested", "found")
+    __slots__ = ("_allowed", "_nested", "_quick", "found")
 
     def __init__(self, allowed: frozenset[str], nested: int = 0) -> None:
         self._allowed = allowed
+        self._quick = all(map(is_known, allowed))
         self._nested = nested
         self.found: list[Found] = []
 
@@ -154,7 +167,11 @@ class _Walk:
 
     def _members(self, value: JsonObject, place: _Place, field: FieldName, claims: _Claims) -> JsonObject:
         kept: JsonObject = {}
+        quick = self._quick and not claims and not place.nodes
         for key, child in value.items():
+            if quick and key in _plain_keys and _is_harmless(child):
+                kept[key] = child
+                continue
             new = self._member(key, child, place.member(key), field, claims)
             if new is not _GONE:
                 kept[key] = new
@@ -168,10 +185,11 @@ class _Walk:
             return self._person_member(key, value, place, None)
         if own.pii_class is not None:
             return self.value(value, place, own, frozenset((own.pii_class,)))
-        if claims and not own.container and own.name not in self._allowed:
-            # An object in a personal field, `{"phone": {"value": …}}`: what is below counts as the field itself.
+        if claims and (own.name in VALUE_FIELDS or claims != _EMAIL) and not own.container and own.name not in self._allowed:
+            # An object in a personal field, `{"phone": {"value": …}}`: what is below counts as the field itself. Of a `mail` or
+            # `email` object only the members that can be the address do: it is as often a message with a subject.
             return self.value(value, place, parent, claims)
-        return self.value(value, place, own, claims)
+        return self.value(value, place, own, claims - _EMAIL)
 
     def _items(self, value: list[Json], place: _Place, each: Callable[[Json, _Place], _Left]) -> list[Json]:
         kept: list[Json] = []
@@ -185,6 +203,8 @@ class _Walk:
         if value is None or isinstance(value, bool) or value == "":
             return value
         claims = by_name | place.declared
+        if not claims and field.name not in self._allowed and isinstance(value, str) and is_clean_shape(value):
+            return value
         hits: tuple[PiiClass, ...] = ()
         if isinstance(value, str):
             if HOLDS_JSON.match(value):
@@ -208,7 +228,7 @@ class _Walk:
         if self._nested >= _MAX_NESTED_JSON:
             return self._remove(place, PiiClass.OTHER)
         inner = _Walk(self._allowed, self._nested + 1)
-        inner.value(parsed, _Place((), place.nodes, place.depth + 1), field, claims)
+        inner.value(parsed, _Place(None, "", place.nodes, place.depth + 1), field, claims)
         for one in inner.found:
             if one.removed:
                 return self._remove(place, one.pii_class)
@@ -224,6 +244,12 @@ class _Walk:
 def gives_names(text: str) -> bool:
     """Return whether a string names its parts, so that `names_person` has to read the names."""
     return ("=" in text or '"' in text or "'" in text) and _GIVES_NAMES.search(text) is not None
+
+
+def _is_harmless(value: Json) -> bool:
+    if isinstance(value, str):
+        return is_clean_shape(value)
+    return value is None or (isinstance(value, int | float) and abs(value) < LARGE)
 
 
 def _first(claims: _Claims) -> PiiClass:
