@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from customhouse import ids
+from customhouse.app import App
 from customhouse.crypto.envelope import Place, RecordKey, key_id_of, open_sealed, seal
 from customhouse.crypto.kms_local import LocalKeyService
 from customhouse.crypto.mac import mac
@@ -19,6 +21,8 @@ from customhouse.errors import CustomhouseError, DatabaseUnavailable, KeyDestroy
 from customhouse.metrics import Metrics
 from customhouse.types import Secret, TenantId
 from customhouse.vault import KeyDeed, KeyEvent, Keyring, Vault
+from customhouse.vault.keyring import Within, WrappedDataKey, WrappedTenantKey
+from customhouse.vault.roots import RootKey
 from tests.conftest import Server
 
 pytestmark = pytest.mark.anyio
@@ -62,11 +66,11 @@ class WatchedKeys(LocalKeyService):
 
     async def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> Secret:
         self.unwrapped += 1
-        self.asked.set()
         await self._pass()
         return await super().unwrap(wrapped, context)
 
     async def _pass(self) -> None:
+        self.asked.set()
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -76,6 +80,28 @@ class WatchedKeys(LocalKeyService):
             self.at_once -= 1
         if self.away:
             raise KeyServiceUnavailable
+
+
+class Interrupted(Keyring):
+    """A keyring in which something happens just before a key is added, as if another process were quicker."""
+
+    def __init__(self, db: Database, meanwhile: Callable[[], Awaitable[object]], times: int = 1) -> None:
+        super().__init__(db)
+        self._meanwhile = meanwhile
+        self._times = times
+
+    async def add_tenant_key(self, key: WrappedTenantKey, *, at: datetime, within: Within) -> bool:
+        await self._once()
+        return await super().add_tenant_key(key, at=at, within=within)
+
+    async def add_data_key(self, key: WrappedDataKey, *, at: datetime, within: Within) -> bool:
+        await self._once()
+        return await super().add_data_key(key, at=at, within=within)
+
+    async def _once(self) -> None:
+        if self._times > 0:
+            self._times -= 1
+            await self._meanwhile()
 
 
 class Ledger:
@@ -117,9 +143,10 @@ class Bench:
         max_calls: int = 8,
         patience: float = 15.0,
         metrics: Metrics | None = None,
+        keyring: Keyring | None = None,
     ) -> Vault:
         vault = Vault(
-            Keyring(self.db),
+            keyring or Keyring(self.db),
             self.keys,
             self.clock,
             self.ledger,
@@ -133,6 +160,13 @@ class Bench:
         )
         self.vaults.append(vault)
         return vault
+
+    async def rotate(self) -> None:
+        """Give acme another tenant key, and retire the one it has."""
+        _, wrapped = await self.keys.generate({"tenant_id": ACME, "purpose": "tenant-key", "environment": "test"})
+        await self.change(ACME, "update tenant_keys set state = 'retired' where state = 'active'")
+        insert = "insert into tenant_keys (tenant_id, key_id, kms_key, wrapped) values ($1, $2, $3, $4)"
+        await self.change(ACME, insert, ACME, ids.new(), self.keys.name, wrapped)
 
     async def column(self, tenant: TenantId, query: str, *args: object) -> object:
         async with self.db.transaction(tenant) as tx:
@@ -237,6 +271,7 @@ async def test_the_hot_path_finds_what_was_loaded_and_nothing_else(bench: Bench)
     assert vault.cached_payload_key(ACME, DAY) is payload
     assert vault.cached_payload_key(ACME, DAY + timedelta(days=1)) is None
     assert vault.cached_connection_key(ACME, connection) is vault.cached_key(ACME, key.key_id) is key
+    assert await vault.key(ACME, key.key_id) is key
     cached = vault.cached_mac_key(ACME, "p")
     assert cached is not None
     assert cached.material == keyed.material
@@ -572,6 +607,25 @@ async def test_a_tenant_destroyed_elsewhere_leaves_the_cache_soon_after_the_chan
         await there.payload_key(ACME, DAY)
 
 
+async def test_a_change_that_destroyed_nothing_costs_one_look_and_no_call(bench: Bench) -> None:
+    vault = bench.vault()
+    key = await vault.payload_key(ACME, DAY)
+    calls = bench.keys.unwrapped
+    vault.changed(ACME)
+    await vault.refresh_due()
+    assert not any(ring.doubted for ring in vault._cache.rings(ACME))
+    assert (await vault.payload_key(ACME, DAY)).material == key.material
+    assert bench.keys.unwrapped == calls
+
+
+async def test_a_tenant_key_without_bytes_counts_as_destroyed(bench: Bench) -> None:
+    vault = bench.vault()
+    calls = bench.keys.unwrapped
+    with pytest.raises(KeyDestroyed):
+        await vault._opener.unwrap(WrappedTenantKey(ACME, ids.new(), bench.keys.name, None))
+    assert bench.keys.unwrapped == calls
+
+
 async def test_without_hearing_of_it_another_process_knows_at_the_end_of_the_cache_time(bench: Bench) -> None:
     here, there = bench.vault(), bench.vault()
     key = await there.payload_key(ACME, DAY)
@@ -603,6 +657,91 @@ async def test_a_load_under_way_leaves_nothing_in_the_cache_after_a_destruction(
     with pytest.raises(KeyDestroyed):
         await vault.connection_key(ACME, connection)
     assert len(vault._cache) == (1 if deed == "connection" else 0)
+
+
+# Races --------------------------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_processes_that_make_one_key_the_slower_takes_the_key_of_the_quicker(bench: Bench) -> None:
+    quicker = bench.vault()
+    slower = bench.vault(keyring=Interrupted(bench.db, lambda: quicker.payload_key(ACME, DAY)))
+    assert (await slower.payload_key(ACME, DAY)).material == (await quicker.payload_key(ACME, DAY)).material
+    fresh = TenantId("fresh")
+    slower = bench.vault(keyring=Interrupted(bench.db, lambda: quicker.create_tenant_key(fresh)))
+    await slower.create_tenant_key(fresh)
+    assert await bench.column(fresh, "select count(*) from tenant_keys") == 1
+
+
+async def test_no_key_is_made_for_a_connection_that_is_destroyed_at_this_moment(bench: Bench) -> None:
+    connection = ids.new()
+    meanwhile = bench.vault()
+    vault = bench.vault(keyring=Interrupted(bench.db, lambda: meanwhile.destroy_connection_key(ACME, connection)))
+    with pytest.raises(KeyDestroyed):
+        await vault.connection_key(ACME, connection, create=True)
+    assert await bench.column(ACME, "select count(*) from data_keys where wrapped is not null") == 0
+
+
+async def test_no_key_is_made_for_a_tenant_that_is_destroyed_at_this_moment(bench: Bench) -> None:
+    meanwhile = bench.vault()
+    vault = bench.vault(keyring=Interrupted(bench.db, lambda: meanwhile.destroy_tenant(ACME)))
+    with pytest.raises(KeyDestroyed):
+        await vault.payload_key(ACME, DAY)
+    fresh = TenantId("fresh")
+
+    async def born_and_gone() -> None:
+        await meanwhile.create_tenant_key(fresh)
+        await meanwhile.destroy_tenant(fresh)
+
+    with pytest.raises(KeyDestroyed):
+        await bench.vault(keyring=Interrupted(bench.db, born_and_gone)).create_tenant_key(fresh)
+    for tenant in (ACME, fresh):
+        assert await bench.column(tenant, "select count(*) from tenant_keys where wrapped is not null") == 0
+
+
+async def test_a_key_is_made_under_the_tenant_key_that_took_over_at_this_moment(bench: Bench) -> None:
+    key = await bench.vault(keyring=Interrupted(bench.db, bench.rotate)).payload_key(ACME, DAY)
+    query = "select t.state from data_keys d join tenant_keys t on t.key_id = d.tenant_key_id where d.key_id = $1"
+    assert await bench.column(ACME, query, key.key_id) == "active"
+    assert (await bench.vault().key(ACME, key.key_id)).material == key.material
+
+
+async def test_a_tenant_key_that_changes_at_every_moment_makes_no_key(bench: Bench) -> None:
+    with pytest.raises(Unsealable):
+        await bench.vault(keyring=Interrupted(bench.db, bench.rotate, times=99)).payload_key(ACME, DAY)
+
+
+async def test_whoever_waits_too_long_for_a_place_makes_no_call(bench: Bench) -> None:
+    metrics = Metrics("0")
+    root = RootKey(bench.keys, bench.clock, environment="test", max_calls=1, patience=0.05, metrics=metrics)
+    made = bench.keys.generated
+    bench.keys.open.clear()
+    bench.keys.asked.clear()
+    first = asyncio.create_task(root.generate(ACME))
+    await bench.keys.asked.wait()
+    with pytest.raises(KeyServiceUnavailable):
+        await root.generate(OTHER)
+    bench.keys.open.set()
+    await first
+    assert bench.keys.generated == made + 1
+    assert 'customhouse_kms_calls_total{operation="generate",outcome="overloaded"} 1.0' in metrics.render().decode()
+
+
+# With the service -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_ledger_of_the_service_holds_every_deed(app: App, tenant: TenantId, owner: asyncpg.Connection) -> None:
+    connection = ids.new()
+    key = await app.vault.connection_key(tenant, connection, create=True)
+    cold = Vault(Keyring(app.database), app.key_service, app.clock, app._witness, environment=app.vault.environment, cache_ttl=TTL)
+    await cold.key(tenant, key.key_id)
+    await cold.destroy_connection_key(tenant, connection)
+    await cold.destroy_tenant(tenant)
+    rows = await owner.fetch("select tag, detail from audit_entries where tenant_id = $1 order by entry_id", tenant)
+    told = [row["tag"] for row in rows if "key." in row["tag"]]
+    assert told.count("tenant_key.unwrapped") == 1
+    assert told[0] == "tenant_key.created"
+    assert told[-2:] == ["connection_key.destroyed", "tenant_key.destroyed"]
+    assert any(str(key.key_id) in row["detail"] for row in rows if row["tag"] == "connection_key.destroyed")
 
 
 # Moving -------------------------------------------------------------------------------------------------------------------

@@ -79,22 +79,20 @@ def load_local_key(path: Path, *, create: bool = False) -> LocalKeyService:
 def _read(path: Path) -> RecordKey:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            # On the descriptor, not the path: what was checked is what is read.
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise SettingsError(f"the key file {path} is not a regular file")
+            if found.st_mode & _OPEN_TO_OTHERS:
+                raise SettingsError(f"the key file {path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o}); chmod 600 it")
+            if found.st_uid not in {os.geteuid(), 0}:
+                raise SettingsError(f"the key file {path} belongs to another user; whoever owns it can replace the root key")
+            text = os.read(descriptor, _LARGEST)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise SettingsError(f"the key file {path} cannot be read ({error.strerror}); CUSTOMHOUSE_KMS_KEY names it") from error
-    try:
-        # On the descriptor, not the path: what was checked is what is read.
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise SettingsError(f"the key file {path} is not a regular file")
-        if found.st_mode & _OPEN_TO_OTHERS:
-            raise SettingsError(f"the key file {path} is open to other users (mode {stat.S_IMODE(found.st_mode):04o}); chmod 600 it")
-        if found.st_uid not in (os.geteuid(), 0):
-            raise SettingsError(f"the key file {path} belongs to another user; whoever owns it can replace the root key")
-        text = os.read(descriptor, _LARGEST)
-    except OSError as error:
-        raise SettingsError(f"the key file {path} cannot be read ({error.strerror})") from error
-    finally:
-        os.close(descriptor)
     match = _FILE.fullmatch(text)
     if match is None:
         raise SettingsError(f"the key file {path} is not of the format {_FORMAT!r}; restore it from its backup, never edit it")

@@ -101,6 +101,17 @@ def test_a_file_that_others_may_open_is_refused(tmp_path: Path, mode: int) -> No
         load_local_key(path, create=True)
 
 
+def test_a_file_that_belongs_to_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "root.key"
+    load_local_key(path, create=True)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(SettingsError, match="another user"):
+        load_local_key(path)
+
+
 def test_a_missing_file_is_not_made_unless_allowed(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load_local_key(tmp_path / "root.key")
