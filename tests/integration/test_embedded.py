@@ -145,6 +145,20 @@ def directory(tmp_path: Path) -> Iterator[Path]:
     assert not [process for process in processes(tmp_path) if _lives(process)], "something was left running"
 
 
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Path]:
+    """A cluster at rest, to be copied: quicker than making one."""
+    with tempfile.TemporaryDirectory(prefix="customhouse-whole-") as place:
+        open_cluster(Path(place, "postgres"), QUICK).stop()
+        yield Path(place, "postgres")
+
+
+@pytest.fixture
+def prepared(directory: Path, whole: Path) -> Path:
+    subprocess.run(["cp", "-a", whole, directory], check=True)
+    return directory
+
+
 # What is promised of a running server
 
 
@@ -413,28 +427,28 @@ def test_programs_out_of_reach_are_copied_and_run(directory: Path) -> None:
 # Attaching
 
 
-def test_a_second_process_attaches_and_outlives_the_first(directory: Path) -> None:
-    with service(directory) as (first, (owned, port, _)):
+def test_a_second_process_attaches_and_outlives_the_first(prepared: Path) -> None:
+    with service(prepared) as (first, (owned, port, _)):
         assert owned == "True"
-        cluster = open_cluster(directory, QUICK)
+        cluster = open_cluster(prepared, QUICK)
         assert not cluster.owned
         assert cluster.port == int(port)
         first.kill()
         first.wait()
         assert query(cluster.dsn(), "select 1") == 1
-        running = processes(directory)
+        running = processes(prepared)
         cluster.stop()
         cluster.stop()
     assert_all_end(running)
 
 
-def test_the_owner_may_leave_while_others_stay(directory: Path) -> None:
-    cluster = open_cluster(directory, QUICK)
-    with service(directory) as (other, (owned, _, dsn)):
+def test_the_owner_may_leave_while_others_stay(prepared: Path) -> None:
+    cluster = open_cluster(prepared, QUICK)
+    with service(prepared) as (other, (owned, _, dsn)):
         assert owned == "False"
         cluster.stop()
         assert query(dsn, "select 1") == 1
-        running = processes(directory)
+        running = processes(prepared)
         other.kill()
         other.wait()
         assert_all_end([process for process in running if process.pid != other.pid])
@@ -453,10 +467,10 @@ def test_of_several_that_start_at_once_one_starts_it(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("deed", ["SIGKILL", "SIGTERM", "SIGINT", "exception", "exit", "forgotten"])
-def test_it_ends_with_the_service(directory: Path, deed: str) -> None:
+def test_it_ends_with_the_service(prepared: Path, deed: str) -> None:
     number = getattr(signal, deed, None)
-    with service(directory, deed if number is None else "wait") as (child, (_, _, dsn)):
-        running = [] if number is None else processes(directory)
+    with service(prepared, deed if number is None else "wait") as (child, (_, _, dsn)):
+        running = [] if number is None else processes(prepared)
         if number is not None:
             assert query(dsn, "select 1") == 1
             child.send_signal(number)
@@ -465,35 +479,35 @@ def test_it_ends_with_the_service(directory: Path, deed: str) -> None:
         assert_all_end(running)
     else:
         # The interpreter's exit has waited for it.
-        assert not processes(directory)
+        assert not processes(prepared)
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_the_server(directory: Path) -> None:
-    with service(directory, "deaf") as (child, (_, _, dsn)):
+def test_ctrl_c_in_the_terminal_does_not_reach_the_server(prepared: Path) -> None:
+    with service(prepared, "deaf") as (child, (_, _, dsn)):
         os.killpg(child.pid, signal.SIGINT)
         assert child.stdout is not None
         assert child.stdout.readline() == "heard\n"
         assert query(dsn, "select 1") == 1
-        guard = guard_of(directory)
+        guard = guard_of(prepared)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             guard.send_signal(number)
         assert query(dsn, "select 1") == 1
-        running = processes(directory)
+        running = processes(prepared)
     assert_all_end(running)
 
 
-def test_the_end_is_orderly(directory: Path) -> None:
-    cluster = open_cluster(directory, QUICK)
+def test_the_end_is_orderly(prepared: Path) -> None:
+    cluster = open_cluster(prepared, QUICK)
     query(cluster.dsn("owner"), "create table kept as select 1 as n")
     cluster.stop()
-    assert "database system is shut down" in (directory / "postgresql.log").read_text(encoding="utf-8")
-    assert not (directory / "pgdata" / "postmaster.pid").exists()
-    again = open_cluster(directory, QUICK)
+    assert "database system is shut down" in (prepared / "postgresql.log").read_text(encoding="utf-8")
+    assert not (prepared / "pgdata" / "postmaster.pid").exists()
+    again = open_cluster(prepared, QUICK)
     assert again.port == cluster.port
     assert again.dsn() == cluster.dsn()
     assert query(again.dsn("owner"), "select n from kept") == 1
     again.stop()
-    assert "not properly shut down" not in (directory / "postgresql.log").read_text(encoding="utf-8")
+    assert "not properly shut down" not in (prepared / "postgresql.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("moment", [0.02, 0.1, 0.14, 0.18, 0.3, 0.45])
@@ -521,21 +535,21 @@ def test_killed_during_initdb_nothing_is_left(directory: Path) -> None:
     assert not list(directory.glob("pgdata*"))
 
 
-def test_a_guard_that_dies_while_one_attaches_is_replaced(directory: Path) -> None:
-    with service(directory) as (_, (_, _, dsn)):
-        guard = guard_of(directory)
+def test_a_guard_that_dies_while_one_attaches_is_replaced(prepared: Path) -> None:
+    with service(prepared) as (_, (_, _, dsn)):
+        guard = guard_of(prepared)
         # As if it were still at its first steps: there is a guard, and nothing is ready.
-        (directory / "ready").unlink()
+        (prepared / "ready").unlink()
         with ThreadPoolExecutor() as pool:
-            opening = pool.submit(open_cluster, directory, QUICK)
-            while locks.is_free(directory / "start.lock"):
+            opening = pool.submit(open_cluster, prepared, QUICK)
+            while locks.is_free(prepared / "start.lock"):
                 assert not opening.done()
             guard.kill()
             cluster = opening.result(PATIENCE)
         assert cluster.owned
         assert query(cluster.dsn(), "select 1") == 1
         assert cluster.dsn() == dsn
-        running = processes(directory)
+        running = processes(prepared)
     cluster.stop()
     assert_all_end([process for process in running if process.pid != os.getpid()])
 
@@ -555,37 +569,37 @@ def test_a_half_made_cluster_is_not_taken_for_one(directory: Path) -> None:
 # Crashes
 
 
-def test_a_killed_server_comes_back_with_what_was_committed(directory: Path) -> None:
-    cluster = open_cluster(directory)
+def test_a_killed_server_comes_back_with_what_was_committed(prepared: Path) -> None:
+    cluster = open_cluster(prepared)
     try:
         query(cluster.dsn("owner"), "create table kept as select g as n from generate_series(1, 1000) g")
-        old = postmaster_of(directory)
+        old = postmaster_of(prepared)
         old.kill()
         old.wait(PATIENCE)
         assert query_when_up(cluster.dsn("owner"), "select count(*) from kept") == 1000
-        assert postmaster_of(directory).pid != old.pid
-        attached = open_cluster(directory)
+        assert postmaster_of(prepared).pid != old.pid
+        attached = open_cluster(prepared)
         assert attached.port == cluster.port
         attached.stop()
     finally:
         cluster.stop()
 
 
-def test_after_a_power_cut_the_next_start_recovers(directory: Path) -> None:
-    cluster = open_cluster(directory)
+def test_after_a_power_cut_the_next_start_recovers(prepared: Path) -> None:
+    cluster = open_cluster(prepared)
     query(cluster.dsn("owner"), "create table kept as select g as n from generate_series(1, 1000) g")
-    running = processes(directory)
-    for process in sorted(running, key=lambda process: process.pid != guard_of(directory).pid):
+    running = processes(prepared)
+    for process in sorted(running, key=lambda process: process.pid != guard_of(prepared).pid):
         with suppress(psutil.NoSuchProcess):
             process.kill()
     assert_all_end(running)
     cluster.stop()
-    assert (directory / "pgdata" / "postmaster.pid").exists()
+    assert (prepared / "pgdata" / "postmaster.pid").exists()
     # After a reboot the number in the file may be anybody's, even our own.
-    pid_file = directory / "pgdata" / "postmaster.pid"
+    pid_file = prepared / "pgdata" / "postmaster.pid"
     lines = pid_file.read_text(encoding="ascii").splitlines()
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n", encoding="ascii")
-    again = open_cluster(directory)
+    again = open_cluster(prepared)
     try:
         assert query(again.dsn("owner"), "select count(*) from kept") == 1000
     finally:
@@ -593,23 +607,23 @@ def test_after_a_power_cut_the_next_start_recovers(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "rubbish", "4711\n"])
-def test_a_damaged_pid_file_does_not_matter(directory: Path, text: str) -> None:
-    open_cluster(directory, QUICK).stop()
-    (directory / "pgdata" / "postmaster.pid").write_text(text, encoding="ascii")
-    cluster = open_cluster(directory, QUICK)
+def test_a_damaged_pid_file_does_not_matter(prepared: Path, text: str) -> None:
+    open_cluster(prepared, QUICK).stop()
+    (prepared / "pgdata" / "postmaster.pid").write_text(text, encoding="ascii")
+    cluster = open_cluster(prepared, QUICK)
     try:
         assert query(cluster.dsn(), "select 1") == 1
     finally:
         cluster.stop()
 
 
-def test_a_server_does_not_outlive_its_guard(directory: Path) -> None:
-    cluster = open_cluster(directory, QUICK)
-    running = processes(directory)
-    guard = guard_of(directory)
+def test_a_server_does_not_outlive_its_guard(prepared: Path) -> None:
+    cluster = open_cluster(prepared, QUICK)
+    running = processes(prepared)
+    guard = guard_of(prepared)
     guard.kill()
     guard.wait(PATIENCE)
-    again = open_cluster(directory, QUICK)
+    again = open_cluster(prepared, QUICK)
     assert_all_end(running)
     assert again.owned
     assert query(again.dsn(), "select 1") == 1
@@ -617,33 +631,33 @@ def test_a_server_does_not_outlive_its_guard(directory: Path) -> None:
     again.stop()
 
 
-def test_a_cluster_that_cannot_start_says_why(directory: Path) -> None:
-    open_cluster(directory, QUICK).stop()
-    (directory / "pgdata" / "global" / "pg_control").unlink()
+def test_a_cluster_that_cannot_start_says_why(prepared: Path) -> None:
+    open_cluster(prepared, QUICK).stop()
+    (prepared / "pgdata" / "global" / "pg_control").unlink()
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable, match="pg_control"):
-        open_cluster(directory, QUICK)
+        open_cluster(prepared, QUICK)
     assert time.monotonic() - began < 10
 
 
-def test_a_wrong_parameter_says_so(directory: Path) -> None:
+def test_a_wrong_parameter_says_so(prepared: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="shared_buffers"):
-        open_cluster(directory, Options(fsync=False, settings={"shared_buffers": "lots"}))
-    cluster = open_cluster(directory, Options(fsync=False, settings={"shared_buffers": "16MB"}))
+        open_cluster(prepared, Options(fsync=False, settings={"shared_buffers": "lots"}))
+    cluster = open_cluster(prepared, Options(fsync=False, settings={"shared_buffers": "16MB"}))
     try:
         assert query(cluster.dsn("owner"), "select current_setting('shared_buffers')") == "16MB"
     finally:
         cluster.stop()
 
 
-def test_a_taken_port_is_replaced_by_a_free_one(directory: Path) -> None:
-    first = open_cluster(directory, QUICK)
+def test_a_taken_port_is_replaced_by_a_free_one(prepared: Path) -> None:
+    first = open_cluster(prepared, QUICK)
     first.stop()
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", first.port))
         taken.listen()
-        second = open_cluster(directory, QUICK)
+        second = open_cluster(prepared, QUICK)
         try:
             assert second.port != first.port
             assert query(second.dsn(), "select 1") == 1
@@ -662,36 +676,36 @@ def test_a_cluster_of_another_version_is_left_alone(directory: Path) -> None:
         open_cluster(directory, QUICK)
 
 
-def test_lost_passwords_are_not_replaced_by_new_ones(directory: Path) -> None:
-    open_cluster(directory, QUICK).stop()
-    secrets = (directory / "secrets").read_bytes()
-    (directory / "secrets").unlink()
+def test_lost_passwords_are_not_replaced_by_new_ones(prepared: Path) -> None:
+    open_cluster(prepared, QUICK).stop()
+    secrets = (prepared / "secrets").read_bytes()
+    (prepared / "secrets").unlink()
     with pytest.raises(SettingsError, match="is missing: restore it"):
-        open_cluster(directory, QUICK)
-    (directory / "secrets").write_bytes(b"damaged")
+        open_cluster(prepared, QUICK)
+    (prepared / "secrets").write_bytes(b"damaged")
     with pytest.raises(SettingsError, match="is damaged"):
-        open_cluster(directory, QUICK)
-    (directory / "secrets").write_bytes(b"\xff\xff")
+        open_cluster(prepared, QUICK)
+    (prepared / "secrets").write_bytes(b"\xff\xff")
     with pytest.raises(SettingsError, match="cannot be read"):
-        open_cluster(directory, QUICK)
-    (directory / "secrets").write_bytes(secrets)
-    cluster = open_cluster(directory, QUICK)
+        open_cluster(prepared, QUICK)
+    (prepared / "secrets").write_bytes(secrets)
+    cluster = open_cluster(prepared, QUICK)
     assert query(cluster.dsn(), "select 1") == 1
     cluster.stop()
 
 
-def test_a_folder_restored_from_an_archive_works(directory: Path) -> None:
+def test_a_folder_restored_from_an_archive_works(prepared: Path) -> None:
     """Plain files in place of FIFO and locks, wide modes, and everything owned by whoever unpacked it."""
-    open_cluster(directory, QUICK).stop()
-    (directory / "users").unlink()
-    (directory / "users").write_bytes(b"")
-    directory.chmod(0o755)
-    for path in (directory / "pgdata", *(directory / "pgdata").rglob("*")):
+    open_cluster(prepared, QUICK).stop()
+    (prepared / "users").unlink()
+    (prepared / "users").write_bytes(b"")
+    prepared.chmod(0o755)
+    for path in (prepared / "pgdata", *(prepared / "pgdata").rglob("*")):
         os.chown(path, os.geteuid(), os.getegid(), follow_symlinks=False)
-    cluster = open_cluster(directory, QUICK)
+    cluster = open_cluster(prepared, QUICK)
     try:
         assert query(cluster.dsn(), "select 1") == 1
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE(prepared.stat().st_mode) == 0o700
     finally:
         cluster.stop()
 
@@ -712,10 +726,10 @@ def test_a_locked_folder_is_not_waited_for_for_ever(directory: Path) -> None:
         os.close(held)
 
 
-def test_a_forked_child_does_not_end_its_parents_server(directory: Path) -> None:
-    with service(directory, "fork") as (child, (_, _, dsn)):
+def test_a_forked_child_does_not_end_its_parents_server(prepared: Path) -> None:
+    with service(prepared, "fork") as (child, (_, _, dsn)):
         assert child.stdout is not None
         assert child.stdout.readline() == "forked\n"
         assert query(dsn, "select 1") == 1
-        running = processes(directory)
+        running = processes(prepared)
     assert_all_end(running)
