@@ -139,7 +139,8 @@ class App:
         self.api_keys = ApiKeys(database, self.vault, self.clock)
         self.policies = Policies(database, self.clock)
         self.event_types = EventTypes(database, self.clock)
-        self.endpoints = Endpoints(database, self.vault, self.clock, https_required=https_required)
+        drop_payloads = not settings.payload_retention
+        self.endpoints = Endpoints(database, self.vault, self.clock, https_required=https_required, drop_payloads=drop_payloads)
         self.reads = Reads(database)
         self.rosters = Rosters(
             database,
@@ -157,7 +158,7 @@ class App:
             total_timeout=settings.delivery_timeout,
         )
         sender = Sender(database, self.rosters, self.egress, self.clock, failpoints, schedule=retry.SCHEDULE)
-        recorder = Recorder(database, failpoints, self.process_id, drop_payloads=not settings.payload_retention)
+        recorder = Recorder(database, failpoints, self.process_id, drop_payloads=drop_payloads)
         self.engine = Engine(
             database,
             sender,
@@ -299,11 +300,13 @@ class App:
     def _on_ready(self) -> None:
         self._hearing = True
         self.rosters.hearing(hears=True)
+        self.api_keys.hearing(hears=True)
+        self.vault.changes_missed()
 
     def _on_lost(self) -> None:
         self._hearing = False
         self.rosters.hearing(hears=False)
-        self.api_keys.forget()
+        self.api_keys.hearing(hears=False)
         self.vault.changes_missed()
 
     async def _witness(self, tx: Executor | None, event: KeyEvent) -> None:

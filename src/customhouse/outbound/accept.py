@@ -30,6 +30,7 @@ from customhouse.outbound.envelope import assemble
 from customhouse.outbound.group import GroupCommit
 from customhouse.outbound.prepare import KEY_PURPOSE, Prepared, prepare
 from customhouse.outbound.reads import first_deliveries
+from customhouse.outbound.recorder import release
 from customhouse.outbound.requests import EventRequest
 from customhouse.outbound.roster import SENDABLE, SQL, Rosters
 from customhouse.outbound.work import LEASE_SECONDS, Work
@@ -296,7 +297,9 @@ class Acceptor:
             except CustomhouseError:
                 continue
             found = {row["event_uid"] for row in rows}
-            # They are leased to this process without being in its hands: the lease's end gives them to whoever comes first.
+            # They are leased to this process without being in its hands: give them to whoever comes first.
+            orphans = [(item.tenant_id, one.delivery_id, 0) for item in group if item.event_uid in found for one in item.planned]
+            await release(self._database, self._engine.process_id, orphans, seconds=0.0)
             return [("accepted", None) if item.event_uid in found else lost for item in group]
         return [lost] * len(group)
 

@@ -96,12 +96,13 @@ class Receipt:
 class Endpoints:
     """Creates, changes, shows and ends webhook connections."""
 
-    def __init__(self, database: Database, vault: Vault, clock: Clock, *, https_required: bool) -> None:
-        """Take the parts that it stands on."""
+    def __init__(self, database: Database, vault: Vault, clock: Clock, *, https_required: bool, drop_payloads: bool) -> None:
+        """Take the parts; `drop_payloads` deletes a payload in the transaction that ends its last delivery (retention 0)."""
         self._database = database
         self._vault = vault
         self._clock = clock
         self._https_required = https_required
+        self._drop_payloads = drop_payloads
 
     async def create(self, tenant: TenantId, wish: Wish, origin: Origin, once: Once) -> Made:
         """Create a connection with its own key and signing secret.
@@ -213,7 +214,11 @@ class Endpoints:
                 raise Conflict("This connection is disconnected already.")
             await conn.execute(SQL["end_connection"], tenant, connection_id)
             await conn.execute(SQL["destroy_secrets"], tenant, connection_id)
-            cancelled = len(await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected"))
+            if self._drop_payloads:
+                await conn.execute(SQL["hold_waiting_payloads"], tenant, connection_id)
+            cancelled = [row["delivery_id"] for row in await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected")]
+            if self._drop_payloads:
+                await conn.execute(SQL["drop_ended_payloads"], tenant, cancelled)
             entry_id = await log.append(
                 conn,
                 self._clock,
@@ -221,10 +226,10 @@ class Endpoints:
                 origin,
                 tags.CONNECTION_DISCONNECTED,
                 connection_id=connection_id,
-                detail={"deliveries_cancelled": cancelled},
+                detail={"deliveries_cancelled": len(cancelled)},
             )
         await self._vault.destroy_connection_key(tenant, connection_id)
-        return Receipt(connection_id, cancelled, entry_id, self._clock.now())
+        return Receipt(connection_id, len(cancelled), entry_id, self._clock.now())
 
     async def _insert(
         self,

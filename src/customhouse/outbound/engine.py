@@ -96,10 +96,18 @@ class Engine:
         return 0 if self._stopping or self._suspended else self._most_held - self._held
 
     def suspend(self, *, suspended: bool) -> None:
-        """Stop starting attempts while this process cannot show that it lives: others may have taken its leases."""
+        """Stop starting attempts while this process cannot show that it lives: others may have taken its leases.
+
+        What waited meanwhile is given back at the end, as far as it is still ours, and claimed again under a lease that is fresh.
+        """
+        resumes = self._suspended and not suspended
         self._suspended = suspended
-        if not suspended:
-            self._pump()
+        if resumes:
+            waiting = self._put_down()
+            for work in waiting:
+                self.unreserve(work.connection_id)
+            if waiting:
+                self._keep(asyncio.get_running_loop().create_task(self._give_back(waiting, seconds=0.0)))
 
     def reserve(self, connection_id: UUID) -> bool:
         """Set a place aside for a delivery of this connection; False when there is none, and the database keeps it for later."""
@@ -141,9 +149,20 @@ class Engine:
                 self._turn.append(lane)
             else:
                 lane.queued = False
-            task = asyncio.get_running_loop().create_task(self._run(lane, work))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(asyncio.get_running_loop().create_task(self._run(lane, work)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _put_down(self) -> list[Work]:
+        """Take what waits out of the lanes."""
+        self._turn.clear()
+        waiting = [work for lane in self._lanes.values() for work in lane.waiting]
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+            lane.queued = False
+        return waiting
 
     async def _run(self, lane: _Lane, work: Work) -> None:
         try:
@@ -200,11 +219,7 @@ class Engine:
     async def stop(self) -> None:
         """Start nothing more, let what is on the wire end and be written, give the rest back."""
         self._stopping = True
-        self._turn.clear()
-        waiting = [work for lane in self._lanes.values() for work in lane.waiting]
-        for lane in self._lanes.values():
-            lane.waiting.clear()
-        await self._give_back(waiting, seconds=0.0)
+        await self._give_back(self._put_down(), seconds=0.0)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._attempt_seconds + 5)
         await self._recorder.close()

@@ -123,6 +123,12 @@ where tenant_id = $1 and connection_id = $2
 -- name: destroy_secrets
 update connection_secrets set state = 'destroyed', sealed = null where tenant_id = $1 and connection_id = $2 and state <> 'destroyed'
 
+-- name: hold_waiting_payloads
+select hold_payloads_v1($1, array(select q.delivery_id from delivery_queue q where q.tenant_id = $1 and q.connection_id = $2))
+
+-- name: drop_ended_payloads
+select drop_ended_payloads_v1($1, $2)
+
 -- name: cancel_deliveries
 with gone as (
   delete from delivery_queue q where q.tenant_id = $1 and q.connection_id = $2 returning q.delivery_id, q.attempts

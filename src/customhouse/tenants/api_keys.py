@@ -26,6 +26,8 @@ from customhouse.vault.vault import Vault
 PREFIX: Final = "ck_"
 _PURPOSE: Final = "api_keys"
 _CACHE_SECONDS: Final = 10.0
+_UNHEARD_SECONDS: Final = 1.0
+"""How long a recognised key is remembered while changes are not heard (the LISTEN connection is down)."""
 _CACHE_SIZE: Final = 10_000
 _LONGEST: Final = 256
 _PRESET: Final = "preset"
@@ -96,6 +98,8 @@ class ApiKeys:
         self._vault = vault
         self._clock = clock
         self._known: dict[bytes, tuple[float, ApiKey]] = {}
+        self._generation = 0
+        self._hearing = False
 
     async def authenticate(self, token: str) -> ApiKey:
         """Return the key of a token.
@@ -103,24 +107,33 @@ class ApiKeys:
         Raises:
             Unauthenticated: unknown, expired or revoked, all alike.
         """
-        if not token.startswith(PREFIX) or len(token) > _LONGEST:
+        if not token.startswith(PREFIX) or len(token) > _LONGEST or not token.isascii():
             raise Unauthenticated
         token_hash = await self._hash(token)
         held = self._known.get(token_hash)
         now = self._clock.monotonic()
         if held is None or held[0] < now:
+            generation = self._generation
             key = await self._find(token_hash)
             if len(self._known) >= _CACHE_SIZE:
                 self._known.clear()
-            self._known[token_hash] = (now + _CACHE_SECONDS, key)
+            # What was read before a change was told is good for this call alone.
+            if generation == self._generation:
+                self._known[token_hash] = (now + (_CACHE_SECONDS if self._hearing else _UNHEARD_SECONDS), key)
         else:
             key = held[1]
         if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= self._clock.now()):
             raise Unauthenticated
         return key
 
+    def hearing(self, *, hears: bool) -> None:
+        """Take note whether changes are heard; what was remembered before is not trusted after a gap."""
+        self._hearing = hears
+        self.forget()
+
     def forget(self, tenant: TenantId | None = None) -> None:
         """Drop what is remembered, of one tenant or of all."""
+        self._generation += 1
         if tenant is None:
             self._known.clear()
         else:

@@ -402,20 +402,24 @@ begin
       order by k.hash, k.place
       on conflict (tenant_id, key_hash) do nothing;
 
-      return query
-        with clash as (
-          select distinct on (k.event) k.event, held.event_uid as first, held.body_digest = k.digest as same
-          from unnest(k_hash[kf:kt], k_event[kf:kt], k_digest[kf:kt]) k (hash, event, digest)
-          join event_keys held on held.tenant_id = t and held.key_hash = k.hash
-          where held.event_uid <> k.event
-          order by k.event, same, held.event_uid
-        )
-        select c.event, case when c.same then 'duplicate' else 'conflict' end, c.first from clash c;
-
       select coalesce(array_agg(distinct k.event), '{}') into clashing
       from unnest(k_hash[kf:kt], k_event[kf:kt]) k (hash, event)
       join event_keys held on held.tenant_id = t and held.key_hash = k.hash
       where held.event_uid <> k.event;
+
+      -- Whoever met only an event of this very batch that is turned away itself comes again: its key is free by then.
+      return query
+        with clash as (
+          select distinct on (k.event) k.event, held.event_uid as first, held.body_digest = k.digest as same,
+                 held.event_uid = any (clashing) as passing
+          from unnest(k_hash[kf:kt], k_event[kf:kt], k_digest[kf:kt]) k (hash, event, digest)
+          join event_keys held on held.tenant_id = t and held.key_hash = k.hash
+          where held.event_uid <> k.event
+          order by k.event, passing, same, held.event_uid
+        )
+        select c.event, case when c.passing then 'stale' when c.same then 'duplicate' else 'conflict' end,
+               case when not c.passing then c.first end
+        from clash c;
 
       if cardinality(clashing) > 0 then
         delete from event_keys held
@@ -473,6 +477,32 @@ begin
 end
 $$;
 
+-- Where payloads are not kept, the transaction that ends the last delivery of a variant deletes it. Two that end the last two
+-- at the same moment would each still see the other's delivery waiting: they take turns, before they change anything.
+create function hold_payloads_v1(p_tenant text, p_delivery uuid[]) returns void
+language plpgsql set search_path = customhouse, pg_temp as $$
+begin
+  perform pg_advisory_xact_lock(turn) from (
+    select distinct hashtextextended('payloads' || d.event_uid::text, 0) as turn
+    from deliveries d where d.tenant_id = p_tenant and d.delivery_id = any (p_delivery)
+    order by turn
+  ) turns;
+end
+$$;
+
+create function drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) returns void
+language plpgsql set search_path = customhouse, pg_temp as $$
+begin
+  delete from payloads p
+  using (select distinct d.event_uid from deliveries d where d.tenant_id = p_tenant and d.delivery_id = any (p_delivery)) ended
+  where p.tenant_id = p_tenant and p.event_uid = ended.event_uid
+    and not exists (
+      select from events e join delivery_queue q on q.tenant_id = p_tenant and q.delivery_id = any (e.delivery_ids)
+      where e.tenant_id = p_tenant and e.event_uid = p.event_uid and q.variant = p.variant
+    );
+end
+$$;
+
 -- Write what came of attempts, where the lease still holds; rows come sorted by tenant, slices as in accept_batch.
 -- Answers the deliveries that were written.
 create function record_batch_v1(
@@ -486,13 +516,15 @@ declare
   t text;
   i integer;
   f integer; l integer;
-  ended uuid[];
 begin
   for i in 1 .. cardinality(p_tenant) loop
     t := p_tenant[i];
     f := case i when 1 then 1 else p_to[i - 1] + 1 end;
     l := p_to[i];
     perform set_config('app.tenant_id', t, true);
+    if p_drop_payloads then
+      perform hold_payloads_v1(t, r_delivery[f:l]);
+    end if;
 
     return query
       with result as (
@@ -524,15 +556,7 @@ begin
       returning delivery_id;
 
     if p_drop_payloads then
-      select array_agg(distinct d.event_uid) into ended
-      from deliveries d join unnest(r_delivery[f:l]) r (delivery) on d.delivery_id = r.delivery
-      where d.tenant_id = t;
-      delete from payloads p
-      where p.tenant_id = t and p.event_uid = any (ended)
-        and not exists (
-          select from events e join delivery_queue q on q.tenant_id = t and q.delivery_id = any (e.delivery_ids)
-          where e.tenant_id = t and e.event_uid = p.event_uid and q.variant = p.variant
-        );
+      perform drop_ended_payloads_v1(t, r_delivery[f:l]);
     end if;
   end loop;
   perform set_config('app.tenant_id', '', true);
