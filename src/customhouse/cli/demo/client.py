@@ -1,0 +1,128 @@
+"""What plays the host application: HTTP to our own processes on loopback, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import httptools
+
+from customhouse.canonical import dump, parse_object
+from customhouse.errors import CustomhouseError
+from customhouse.types import Json, Secret
+
+HOST: Final = "127.0.0.1"
+_SECONDS: Final = 30.0
+_CHUNK: Final = 65536
+_REQUEST_ERRORS: Final = 400
+
+
+class NoAnswer(CustomhouseError):
+    """A process of the demo did not answer."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+    body: bytes = b""
+
+    def json(self) -> dict[str, Any]:
+        """Return the body, a JSON object."""
+        return parse_object(self.body)
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is an error."""
+        return self.status >= _REQUEST_ERRORS
+
+
+class _Reader:
+    """httptools' callbacks: fills an `Answer`."""
+
+    def __init__(self) -> None:
+        self.answer = Answer()
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self.answer.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+async def send(port: int, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Answer:
+    """Make one request to a port of this machine.
+
+    Raises:
+        NoAnswer: nobody listens, or the answer is none.
+    """
+    head = [f"{method} {path} HTTP/1.1", f"Host: {HOST}:{port}", "Connection: close", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in headers]
+    reading = _Reader()
+    parser = httptools.HttpResponseParser(reading)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                writer.write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+                while not reading.complete:
+                    chunk = await reader.read(_CHUNK)
+                    if not chunk:
+                        raise NoAnswer(f"Port {port} closed the connection without a whole answer to {method} {path}.")
+                    parser.feed_data(chunk)
+            finally:
+                writer.close()
+    except (OSError, httptools.HttpParserError) as error:
+        # TimeoutError is an OSError.
+        raise NoAnswer(f"Port {port} does not answer {method} {path} ({type(error).__name__}).") from error
+    reading.answer.status = parser.get_status_code()
+    return reading.answer
+
+
+class Api:
+    """The service as one API key sees it."""
+
+    def __init__(self, port: int, key: Secret) -> None:
+        """Take where it listens, and the key."""
+        self._port = port
+        self._key = key
+
+    async def get(self, path: str, **query: str | int) -> Answer:
+        """Ask."""
+        return await self._call("GET", f"{path}?{urlencode(query)}" if query else path, b"")
+
+    async def post(self, path: str, body: dict[str, Json]) -> Answer:
+        """Create."""
+        return await self._call("POST", path, dump(body))
+
+    async def delete(self, path: str) -> Answer:
+        """End."""
+        return await self._call("DELETE", path, b"")
+
+    async def _call(self, method: str, path: str, body: bytes) -> Answer:
+        headers = [("Authorization", f"Bearer {self._key.reveal().decode()}")]
+        if body:
+            headers.append(("Content-Type", "application/json"))
+        return await send(self._port, method, path, headers, body)
+
+
+def must(answer: Answer, expected: int) -> dict[str, Any]:
+    """Return the body of an answer that the rest of the story stands on.
+
+    Raises:
+        NoAnswer: it is another one; the text holds the problem's code and detail, which never hold a value.
+    """
+    if answer.status != expected:
+        said = answer.json() if answer.body.startswith(b"{") else {}
+        raise NoAnswer(f"Expected {expected}, got {answer.status}: {said.get('code', '')} {said.get('detail', '')}".strip())
+    return answer.json()
