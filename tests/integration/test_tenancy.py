@@ -1,0 +1,379 @@
+"""The walls between tenants, read from the catalogue and tried on rows: a new table is covered by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from customhouse import ids
+from customhouse.app import App
+from customhouse.audit.log import SYSTEM
+from customhouse.errors import IdempotencyConflict, Invalid
+from customhouse.outbound.requests import read
+from customhouse.outbound.roster import SQL
+from customhouse.tenants.api_keys import ApiKey, Scope
+from customhouse.tenants.idempotency import Once
+from customhouse.types import PLATFORM, TenantId
+from tests.conftest import Server
+from tests.receivers import Recorder, status
+from tests.scenes import connect, make_tenant, publish, settled, until
+
+pytestmark = pytest.mark.anyio
+
+WITHOUT_TENANT = {"processes", "schema_migrations", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
+"""Processes, versions, and the job queue, whose arguments are ids only (rulings §1). Whatever is added here needs a reason."""
+
+CROSSING = {
+    "resolve_api_key_v1": ("customhouse_crossing", "TABLE(tenant_id text, key_id uuid)"),
+    "claim_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, delivery_id uuid, lease integer)"),
+    "recover_leases_v1": ("customhouse_crossing", "integer"),
+    "queue_depth_v1": ("customhouse_crossing", "TABLE(due bigint, waiting bigint, leased bigint)"),
+    "purge_keys_v1": ("customhouse_crossing", "integer"),
+    "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
+}
+"""Everything that may look across tenants, with its owner and what it answers: ids and counts (rulings §1)."""
+
+POLICIES = {
+    ("api_keys", "crossing", "customhouse_crossing", "SELECT"),
+    ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
+    ("event_keys", "crossing", "customhouse_crossing", "ALL"),
+    ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
+    ("tenants", "platform_is_readable", "customhouse_service", "SELECT"),
+    ("event_types", "platform_is_readable", "customhouse_service", "SELECT"),
+}
+"""Every policy besides `own_tenant`."""
+
+CROSSING_RIGHTS = {
+    ("api_keys.tenant_id", "SELECT"),
+    ("api_keys.key_id", "SELECT"),
+    ("api_keys.token_hash", "SELECT"),
+    ("delivery_queue", "SELECT"),
+    ("delivery_queue", "UPDATE"),
+    ("event_keys", "SELECT"),
+    ("event_keys", "DELETE"),
+    ("idempotency_keys", "SELECT"),
+    ("idempotency_keys", "DELETE"),
+    ("processes", "SELECT"),
+    ("processes", "DELETE"),
+}
+
+_TABLES = """
+    select c.relname, exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') as with_tenant
+    from pg_class c where c.relnamespace = 'customhouse'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+"""
+ONE, OTHER = TenantId("one"), TenantId("other")
+
+
+async def tables(owner: asyncpg.Connection, *, with_tenant: bool = True) -> set[str]:
+    return {row["relname"] for row in await owner.fetch(_TABLES) if row["with_tenant"] == with_tenant}
+
+
+@pytest.fixture
+async def service(database_server: Server) -> AsyncIterator[asyncpg.Connection]:
+    """A bare connection as the service's login."""
+    conn = await asyncpg.connect(database_server.app, server_settings={"search_path": "customhouse"})
+    try:
+        yield conn
+    finally:
+        conn.terminate()
+
+
+@pytest.fixture
+async def inhabited(app: App, receiver: Recorder, owner: asyncpg.Connection) -> App:
+    """Two tenants with rows in every table, the queue included."""
+    receiver.answer = status(500)
+    root = ApiKey(PLATFORM, ids.new(), "root", frozenset(Scope), app.clock.now())
+    for tenant in (ONE, OTHER):
+        await make_tenant(app, tenant)
+        once = await Once.prepare(app.vault, tenant, "keys", "k-1", b"{}")
+        await app.api_keys.create(tenant, "a key", ["admin"], SYSTEM, by=root, once=once)
+        await app.policies.put(tenant, ["work_email"], {}, "remove", SYSTEM)
+        await app.event_types.register(tenant, "order.created", "", {"type": "object"}, {}, SYSTEM)
+        await connect(app, tenant, receiver.url(f"/{tenant}"))
+        await publish(app, tenant, event_id="e-1", idempotency_key="k-1")
+
+    async def both_tried() -> bool:
+        return bool(await owner.fetchval("select count(distinct tenant_id) = 2 from attempts"))
+
+    await until(both_tried)
+    return app
+
+
+async def test_without_a_tenant_no_table_shows_a_row_and_with_one_only_its_own(
+    inhabited: App, owner: asyncpg.Connection, service: asyncpg.Connection
+) -> None:
+    found = await tables(owner)
+    assert len(found) >= 16
+    for table in sorted(found):
+        there = {row[0] for row in await owner.fetch(f"select distinct tenant_id from {table}")}
+        assert {ONE, OTHER} <= there, f"the scene has no rows of two tenants in {table}: extend it"
+        assert await service.fetch(f"select from {table}") == [], table
+        for unset in ("", "nobody", "ONE", "one ", "%"):
+            async with service.transaction():
+                await service.execute("select set_config('app.tenant_id', $1, true)", unset)
+                seen = {row[0] for row in await service.fetch(f"select tenant_id from {table}")}
+                assert seen <= {PLATFORM}, (table, unset)
+        async with service.transaction():
+            await service.execute("select set_config('app.tenant_id', $1, true)", ONE)
+            seen = {row[0] for row in await service.fetch(f"select tenant_id from {table}")}
+        # What the operator declares for everybody is the only exception, and it is listed in POLICIES.
+        assert seen - ({PLATFORM} if table in {"tenants", "event_types"} else set()) == {ONE}, table
+        assert await service.fetch(f"select from {table}") == [], f"{table}: the tenant outlived its transaction"
+
+
+async def test_nothing_can_be_written_into_another_tenant(inhabited: App, owner: asyncpg.Connection, service: asyncpg.Connection) -> None:
+    for table in sorted(await tables(owner)):
+        theirs = f"select to_jsonb(x)::text from {table} x where tenant_id = $1 order by 1"
+        before = await owner.fetch(theirs, OTHER)
+        attempts = (
+            f"insert into {table} select (jsonb_populate_record(null::{table}, '{{}}'::jsonb || $1::text::jsonb)).*",
+            f"update {table} set tenant_id = $1::text::jsonb ->> 'tenant_id'",
+            f"update {table} set tenant_id = tenant_id where tenant_id = $1::text::jsonb ->> 'tenant_id'",
+            f"delete from {table} where tenant_id = $1::text::jsonb ->> 'tenant_id'",
+        )
+        for attempt in attempts:
+            changed = "0"
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+                async with service.transaction():
+                    await service.execute("select set_config('app.tenant_id', $1, true)", ONE)
+                    changed = (await service.execute(attempt, before[0][0])).rpartition(" ")[2]
+            assert changed == "0", (table, attempt)
+        assert await owner.fetch(theirs, OTHER) == before
+
+
+async def test_a_statement_with_rows_of_two_tenants_writes_neither(
+    inhabited: App, owner: asyncpg.Connection, service: asyncpg.Connection
+) -> None:
+    insert = "insert into event_keys select t, $2, $3, '', now() from unnest($1::text[]) t"
+    async with service.transaction():
+        await service.execute("select set_config('app.tenant_id', $1, true)", ONE)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            async with service.transaction():
+                await service.execute(insert, [ONE, OTHER], bytes(32), ids.new())
+        await service.execute(insert, [ONE], bytes(32), ids.new())
+    with pytest.raises(asyncpg.FeatureNotSupportedError, match="row-level security"):
+        await service.copy_records_to_table("event_keys", records=[(ONE, bytes(32), ids.new(), b"", None)])
+    assert await owner.fetchval("select array_agg(tenant_id) from event_keys where key_hash = $1", bytes(32)) == [ONE]
+
+
+async def test_row_level_security_is_forced_on_every_table_with_a_tenant(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch("select relname, relrowsecurity and relforcerowsecurity as forced from pg_class where relname = any ($1)",
+                             await tables(owner))  # fmt: skip
+    assert {row["relname"] for row in rows if not row["forced"]} == set()
+    own = await owner.fetch("select tablename, qual, with_check, roles::text from pg_policies where policyname = 'own_tenant'")
+    expression = "(tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))"
+    assert {row["tablename"] for row in own} == await tables(owner)
+    assert {(row["qual"], row["with_check"], row["roles"]) for row in own} == {(expression, expression, "{customhouse_service}")}
+
+
+async def test_there_are_no_other_policies_than_those_listed(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch("select tablename, policyname, roles, cmd from pg_policies where policyname <> 'own_tenant'")
+    assert {(row["tablename"], row["policyname"], ",".join(row["roles"]), row["cmd"]) for row in rows} == POLICIES
+
+
+async def test_the_tables_without_a_tenant_are_those_listed(owner: asyncpg.Connection) -> None:
+    assert await tables(owner, with_tenant=False) == WITHOUT_TENANT
+
+
+async def test_every_key_of_a_table_with_a_tenant_contains_it(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch(
+        """
+        select c.relname, i.indexrelid::regclass::text as name, array(
+            select a.attname::text
+            from unnest(i.indkey::smallint[]) k join pg_attribute a on a.attrelid = c.oid and a.attnum = k) as columns
+        from pg_index i join pg_class c on c.oid = i.indrelid where c.relname = any ($1) and i.indisunique
+        union all
+        select c.relname, f.conname, array(
+            select a.attname::text from unnest(f.conkey) k join pg_attribute a on a.attrelid = c.oid and a.attnum = k)
+        from pg_constraint f join pg_class c on c.oid = f.conrelid where c.relname = any ($1) and f.contype = 'f'
+        """,
+        await tables(owner),
+    )
+    assert {row["relname"] for row in rows} == await tables(owner)
+    assert [(row["relname"], row["name"]) for row in rows if "tenant_id" not in row["columns"]] == []
+
+
+async def test_the_functions_that_cross_tenants_are_those_listed(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch(
+        """
+        select p.proname, pg_get_userbyid(p.proowner) as owner, pg_get_function_result(p.oid) as result, p.proconfig,
+               has_function_privilege('public', p.oid, 'execute') as anybody,
+               has_function_privilege('customhouse_service', p.oid, 'execute') as service
+        from pg_proc p where p.pronamespace = 'customhouse'::regnamespace and p.prosecdef
+        """
+    )
+    assert {row["proname"]: (row["owner"], row["result"]) for row in rows} == CROSSING
+    for row in rows:
+        assert "search_path=customhouse, pg_temp" in row["proconfig"], row["proname"]
+        assert (row["anybody"], row["service"]) == (False, True), row["proname"]
+
+
+async def test_every_function_of_ours_pins_its_search_path_or_is_a_trigger_that_names_its_schema(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch(
+        """
+        select p.proname, p.prosrc from pg_proc p
+        where p.pronamespace = 'customhouse'::regnamespace and p.prolang <> (select oid from pg_language where lanname = 'internal')
+          and not coalesce(p.proconfig::text ~ 'search_path=customhouse, pg_temp', false)
+        """
+    )
+    assert {row["proname"] for row in rows} == {"tell_change", "tell_key_change", "uuid_floor", "fn_pgqueuer_changed"}
+    assert "update customhouse.tenants" in next(row["prosrc"] for row in rows if row["proname"] == "tell_change")
+
+
+async def test_the_crossing_role_has_the_rights_listed_and_nobody_is_a_member_of_it_but_the_migrator(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch(
+        """
+        select table_name || '.' || column_name as thing, privilege_type from information_schema.column_privileges c
+        where grantee = 'customhouse_crossing' and table_schema = 'customhouse'
+          and not exists (select from information_schema.table_privileges t where t.grantee = c.grantee
+                          and t.table_name = c.table_name and t.privilege_type = c.privilege_type)
+        union all
+        select table_name, privilege_type from information_schema.table_privileges
+        where grantee = 'customhouse_crossing' and table_schema = 'customhouse'
+        """
+    )
+    assert {(row["thing"], row["privilege_type"]) for row in rows} == CROSSING_RIGHTS
+    for role in ("customhouse_crossing", "customhouse_upkeep"):
+        asked = "select rolcanlogin, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb from pg_roles where rolname = $1"
+        flags = await owner.fetchrow(asked, role)
+        assert flags is not None
+        assert not any(flags.values()), role
+        assert not await owner.fetchval("select pg_has_role('customhouse_app', $1, 'member')", role)
+        assert not await owner.fetchval("select has_schema_privilege('customhouse_crossing', 'customhouse', 'create')")
+
+
+async def test_the_service_owns_nothing_and_can_create_nothing(owner: asyncpg.Connection, service: asyncpg.Connection) -> None:
+    owned = await owner.fetch(
+        """
+        select c.relname from pg_class c where pg_get_userbyid(c.relowner) in ('customhouse_service', 'customhouse_app')
+        union all select p.proname from pg_proc p where pg_get_userbyid(p.proowner) in ('customhouse_service', 'customhouse_app')
+        union all select n.nspname from pg_namespace n where pg_get_userbyid(n.nspowner) in ('customhouse_service', 'customhouse_app')
+        """
+    )
+    assert owned == []
+    for statement in (
+        "create table customhouse.mine (x int)",
+        "create table public.mine (x int)",
+        "create function customhouse.mine() returns int language sql as 'select 1'",
+        "create schema mine",
+        "alter table customhouse.events disable row level security",
+        "alter table customhouse.events no force row level security",
+        "drop policy own_tenant on customhouse.events",
+        "create policy mine on customhouse.events using (true)",
+        "truncate customhouse.events",
+        "set role customhouse_crossing",
+        "set role customhouse_upkeep",
+        "set session authorization customhouse_owner",
+        "alter role customhouse_app bypassrls",
+        "update customhouse.schema_migrations set version = 99",
+        "delete from customhouse.audit_entries",
+        "update customhouse.audit_entries set tag = 'x'",
+        "update customhouse.attempts set outcome = 'delivered'",
+        "delete from customhouse.attempts",
+        "update customhouse.events set event_type = 'x'",
+        "update customhouse.privacy_policies set allowed_fields = '{phone}'",
+        "delete from customhouse.tenants",
+        "delete from customhouse.tenant_keys",
+    ):
+        with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError)):
+            await service.execute(statement)
+
+
+async def test_partitions_can_be_reached_through_their_parent_only(
+    inhabited: App, owner: asyncpg.Connection, service: asyncpg.Connection
+) -> None:
+    partitions = [row[0] for row in await owner.fetch(
+        "select relname from pg_class where relispartition and relkind = 'r' and relnamespace = 'customhouse'::regnamespace")]  # fmt: skip
+    assert len(partitions) > 50
+    rights = """
+        select has_table_privilege($1, format('customhouse.%I', $2::text), 'select, insert, update, delete, truncate, references, trigger')
+    """
+    for role in ("customhouse_service", "customhouse_app", "customhouse_crossing"):
+        assert [name for name in partitions if await owner.fetchval(rights, role, name)] == []
+    (filled,) = [name for name in partitions if name.startswith("payloads_") and await owner.fetchval(f"select count(*) from {name}")]
+    async with service.transaction():
+        await service.execute("select set_config('app.tenant_id', $1, true)", ONE)
+        assert await service.fetchval("select count(*) from payloads") == 1
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.fetch(f"select * from {filled}")
+
+
+async def test_the_same_event_id_in_two_tenants_is_two_events(inhabited: App, owner: asyncpg.Connection) -> None:
+    assert await owner.fetchval("select count(*) from events where event_id = 'e-1'") == 2
+    first, second = [await inhabited.reads.event(tenant, "e-1") for tenant in (ONE, OTHER)]
+    assert {one.delivery_id for one in first.deliveries}.isdisjoint(one.delivery_id for one in second.deliveries)
+    # Each tenant's own repetition finds its own event; what the other said is no conflict.
+    for tenant in (ONE, OTHER):
+        assert (await publish(inhabited, tenant, event_id="e-1", idempotency_key="k-1")).duplicate
+    with pytest.raises(IdempotencyConflict):
+        await publish(inhabited, ONE, event_id="e-1", data={"order_id": "o_2"})
+
+
+async def test_the_same_idempotency_key_in_two_tenants_is_two_keys(inhabited: App, owner: asyncpg.Connection) -> None:
+    hashes = [row[0] for row in await owner.fetch("select key_hash from idempotency_keys")]
+    assert len(hashes) == len(set(hashes)) == 2
+    assert await owner.fetchval("select count(*) = count(distinct key_hash) from event_keys")
+
+
+async def test_a_group_with_a_hundred_tenants_keeps_them_apart(app: App, receiver: Recorder, owner: asyncpg.Connection) -> None:
+    tenants = [await make_tenant(app, f"t{number}") for number in range(100)]
+    made = {}
+    for tenant in tenants:
+        made[tenant] = await connect(app, tenant, receiver.url(f"/{tenant}"))
+    groups = "customhouse_accept_batch_size_count"
+    for turn in range(2):
+        before = float(next(line.split()[1] for line in app.metrics.render().decode().splitlines() if line.startswith(groups)))
+        await asyncio.gather(*(publish(app, tenant, event_id=f"same-{turn}", data={"whose": str(tenant)}) for tenant in tenants))
+    after = float(next(line.split()[1] for line in app.metrics.render().decode().splitlines() if line.startswith(groups)))
+    assert after - before <= 3, "the tenants did not share a transaction: nothing was tried"
+    await receiver.wait_for(200)
+    await settled(owner, 200)
+    for request in receiver.received:
+        said = json.loads(request.body)
+        tenant = TenantId(request.path[1:])
+        assert said["tenant_id"] == said["data"]["whose"] == tenant
+        assert said["integration"]["connection_id"] == ids.show("con", made[tenant].connection.connection_id)
+    for table in ("events", "deliveries", "attempts"):
+        rows = await owner.fetch(f"select tenant_id, count(*) as n from {table} group by 1")
+        assert {row["tenant_id"]: row["n"] for row in rows} == dict.fromkeys(tenants, 2), table
+
+
+async def test_a_batch_that_names_a_row_of_another_tenant_does_not_reach_it(
+    inhabited: App, owner: asyncpg.Connection, service: asyncpg.Connection
+) -> None:
+    process = ids.new()
+    theirs: UUID = await owner.fetchval("select delivery_id from delivery_queue where tenant_id = $1", OTHER)
+    await owner.execute("update delivery_queue set owner = $1, lease = 7, lease_until = now() + interval '1 hour'", process)
+    before = [dict(row) for row in await owner.fetch("select * from delivery_queue order by 1, 2")]
+    counts = "select (select count(*) from attempts), (select count(*) from payloads)"
+    rows_before = await owner.fetchrow(counts)
+
+    assert await service.fetch(SQL["load_batch"], process, [ONE], [theirs]) == []
+    await service.fetch(SQL["release_batch"], process, [ONE], [theirs], [7], 0.0)
+    drop_payloads = True
+    written = await service.fetch(
+        SQL["record_batch"], process, drop_payloads, [ONE], [1], [theirs], [7], ["delivered"], [None], [True], [ids.new()],
+        [inhabited.clock.now()], [200], [None], [1], [1], [1], [b""], [0.0],
+    )  # fmt: skip
+    assert written == []
+    assert await service.fetch(SQL["accepted_among"], [ONE], [UUID(int=theirs.int)]) == []
+    assert [dict(row) for row in await owner.fetch("select * from delivery_queue order by 1, 2")] == before
+    assert await owner.fetchrow(counts) == rows_before
+
+
+async def test_an_event_cannot_be_sent_to_a_connection_of_another_tenant(inhabited: App, receiver: Recorder) -> None:
+    (theirs,) = await inhabited.endpoints.list(OTHER, user_id=None, provider=None, status=None, before=None, limit=10)
+    shown = ids.show("con", theirs.connection_id)
+    body: dict[str, Any] = {"event_type": "order.created", "data": {}, "connection_ids": [shown]}
+    seen = len(receiver.received)
+    with pytest.raises(Invalid) as refused:
+        await inhabited.acceptor.accept(read(body), ONE, SYSTEM, size_bytes=10)
+    assert [fault.pointer for fault in refused.value.faults] == ["/connection_ids/0"]
+    assert len(receiver.received) == seen
