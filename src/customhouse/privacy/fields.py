@@ -169,7 +169,7 @@ _FLAT: Final = re.compile(r"[./:\[\]]+")
 def read_name(key: str) -> FieldName:
     """Return what a key says about its value; keys longer than 64 characters say nothing."""
     if len(key) > _MAX_NAME:
-        return FieldName("*")
+        return NAMELESS
     name = canonical_name(key)
     parts = [canonical_name(part) for part in _FLAT.split(key) if part]
     in_person = len(parts) > 1 and any(part in PERSON_CONTAINERS for part in parts[:-1])

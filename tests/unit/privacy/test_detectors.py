@@ -42,7 +42,7 @@ CLEAN = [
     "basic understanding of things", "100 % wool",
     "a look at the dot com years", "ISO-8859-1", "EAN 4006381333931", "Größe 42, Farbe grün", "注文番号 12345",
     "1111 1111 1111 1111", "AA-12-34",
-    "sk_test", "the bearer of good news", "3.14159265358979", "1e-7", "Q4/2026", "§ 312 BGB", "12 x 34 x 56 mm", "SHA-256", "2026W47",
+    "sk_test", "the bearer of good news", "3.14159265358979", "1e-7", "Q4/2026", "::1", "fe80::1:2:3", "999.1.1.1", "0.0.0.1", "1:2:3:4:5:6:7:8:9", "169.254.1.1", "§ 312 BGB", "12 x 34 x 56 mm", "SHA-256", "2026W47",
 ]  # fmt: skip
 
 
