@@ -37,6 +37,7 @@ __all__ = [
     "from_environment",
     "load",
     "problems",
+    "problems_of_environment",
     "reference",
 ]
 
@@ -95,8 +96,17 @@ def from_environment(defaults: Mapping[str, str] | None = None) -> Settings:
 
     Raises: see `load`.
     """
+    return load(_environment(defaults))
+
+
+def problems_of_environment(defaults: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
+    """Return everything that is wrong with the settings of this process; `defaults` as for `from_environment`."""
+    return problems(_environment(defaults))
+
+
+def _environment(defaults: Mapping[str, str] | None) -> dict[str, str]:
     below = {PREFIX + name: text for name, text in (defaults or {}).items()}
-    return load({**below, **os.environ})  # noqa: TID251 - this is the place
+    return {**below, **os.environ}  # noqa: TID251 - this is the place
 
 
 def load(environ: Mapping[str, str]) -> Settings:

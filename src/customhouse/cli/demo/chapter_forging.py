@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from customhouse.cli.demo.client import send
 from customhouse.cli.demo.processes import Seen
 from customhouse.cli.demo.scene import Scene
 from customhouse.cli.demo.stage import Stage
+from customhouse.cli.loopback import send
 from customhouse.clock import SystemClock
 from customhouse_receiver.testing import headers as signed
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from customhouse.cli.demo.client import must
 from customhouse.cli.demo.scene import PERSONAL_EMAIL, PHONE, WORK_EMAIL, Scene
 from customhouse.cli.demo.stage import Stage
+from customhouse.cli.loopback import must
 
 TITLE: Final = "The ledger"
 _OK: Final = 200

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from customhouse.cli.demo.client import HOST, Api, must, send
 from customhouse.cli.demo.processes import ReceiverProcess, Service
 from customhouse.cli.demo.scene import Scene
 from customhouse.cli.demo.stage import Stage, masked
+from customhouse.cli.loopback import HOST, Api, must, send
 from customhouse.types import Secret
 
 TITLE: Final = "A service, a tenant, a connection"

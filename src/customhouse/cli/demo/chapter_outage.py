@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from customhouse.cli.demo.client import must
 from customhouse.cli.demo.scene import Scene
 from customhouse.cli.demo.stage import Stage
+from customhouse.cli.loopback import must
 
 TITLE: Final = "A receiver that is down gets its event later"
 _NUMBER: Final = 100

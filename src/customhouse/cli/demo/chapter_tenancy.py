@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from customhouse.cli.demo.client import Api, must
 from customhouse.cli.demo.scene import Scene, person_updated
 from customhouse.cli.demo.stage import Stage
+from customhouse.cli.loopback import Api, must
 from customhouse.types import Secret
 
 TITLE: Final = "Another tenant sees nothing of it"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from customhouse.canonical import dump, parse_object
-from customhouse.cli.demo.client import HOST, NoAnswer
+from customhouse.cli.loopback import HOST, NoAnswer
 from customhouse.cli.platform_key import FILE_NAME
 from customhouse.config import PREFIX
 from customhouse.errors import CustomhouseError

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from customhouse.canonical import dump, parse_object
-from customhouse.cli.demo.client import HOST
+from customhouse.cli.loopback import HOST
 from customhouse_receiver import Event, MemoryReplayCache, Receiver
 from customhouse_receiver.asgi import SCOPE_KEY, Message, Receive, Scope, Send, WebhookMiddleware
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from customhouse.cli.demo.client import Api
 from customhouse.cli.demo.processes import ReceiverProcess, Service
+from customhouse.cli.loopback import Api
 from customhouse.types import Json, Secret
 
 PHONE: Final = "+49 151 23456789"

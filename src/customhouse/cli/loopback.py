@@ -1,4 +1,4 @@
-"""What plays the host application: HTTP to our own processes on loopback, and nowhere else."""
+"""HTTP to our own processes on this machine, and nowhere else: for `doctor`, and for what plays the host application in the demo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REQUEST_ERRORS: Final = 400
 
 
 class NoAnswer(CustomhouseError):
-    """A process of the demo did not answer."""
+    """A process on this machine did not answer as it should."""
 
 
 @dataclass(slots=True)
