@@ -7,117 +7,33 @@ import logging
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any, cast
 from uuid import uuid4
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import anyio
 import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from mypy_boto3_kms.client import KMSClient
-from werkzeug.serving import make_server
 
 from customhouse.crypto import kms_aws
 from customhouse.crypto.kms_aws import AwsKeyService
 from customhouse.errors import CustomhouseError, KeyServiceUnavailable, SettingsError, Unsealable
+from tests.kms import REGION, Warden, World, failure, moto, world_of
 
 pytestmark = pytest.mark.anyio
 
-REGION = "eu-central-1"
 CONTEXT = {"tenant_id": "acme", "purpose": "tenant-key", "environment": "prod"}
-
-
-@dataclass(slots=True)
-class Warden:
-    """Stands before moto and refuses what KMS refuses and moto does not: the use of keys that are disabled or about to be deleted."""
-
-    moto: WSGIApplication
-    states: dict[str, str] = field(default_factory=dict)
-    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    answer: Callable[[str], tuple[str, bytes] | None] = lambda _: None
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        operation = environ.get("HTTP_X_AMZ_TARGET", "").removeprefix("TrentService.")
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = BytesIO(body)
-        if operation:
-            asked = json.loads(body)
-            self.calls.append((operation, asked))
-            key = str(asked.get("KeyId", "")).rpartition("/")[2]
-            if refused := self.answer(operation) or self._refusal(operation, key):
-                start_response(refused[0], [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(refused[1])))])
-                return [refused[1]]
-            changed = {"DisableKey": "Disabled", "EnableKey": "Enabled", "ScheduleKeyDeletion": "PendingDeletion"}.get(operation)
-            if changed:
-                self.states[key] = changed
-        return self.moto(environ, start_response)
-
-    def _refusal(self, operation: str, key: str) -> tuple[str, bytes] | None:
-        code = {"Disabled": "DisabledException", "PendingDeletion": "KMSInvalidStateException"}.get(self.states.get(key, ""))
-        return failure(code) if code and operation in {"GenerateDataKey", "Decrypt"} else None
-
-
-def failure(code: str) -> tuple[str, bytes]:
-    """Return an error as KMS words it."""
-    return "400 Bad Request", json.dumps({"__type": code, "message": "arn:aws:kms: in a message"}).encode()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, Warden]]:
-    warden = Warden(cast("WSGIApplication", DomainDispatcherApplication(create_backend_app)))
-    found = make_server("127.0.0.1", 0, warden, threaded=True, request_handler=MotoRequestHandler)
-    thread = threading.Thread(target=found.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{found.server_port}", warden
-    found.shutdown()
-    thread.join()
-    found.server_close()
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A KMS with one key."""
-
-    url: str
-    warden: Warden
-    client: KMSClient
-    arn: str
-
-    @property
-    def key_id(self) -> str:
-        """The id alone: what moto takes where it changes a key."""
-        return self.arn.rpartition("/")[2]
-
-    def service(self, arn: str | None = None) -> AwsKeyService:
-        return AwsKeyService(arn or self.arn, environment="prod")
-
-    def other_key(self) -> str:
-        return self.client.create_key()["KeyMetadata"]["Arn"]
+    with moto() as found:
+        yield found
 
 
 @pytest.fixture
 def world(server: tuple[str, Warden], monkeypatch: pytest.MonkeyPatch) -> World:
-    url, warden = server
-    for name, value in {
-        "AWS_ENDPOINT_URL_KMS": url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    warden.answer = lambda _: None
-    warden.calls.clear()
-    client = boto3.client("kms", region_name=REGION)
-    return World(url, warden, client, client.create_key()["KeyMetadata"]["Arn"])
+    return world_of(*server, monkeypatch)
 
 
 # What works -------------------------------------------------------------------------------------------------------------------
