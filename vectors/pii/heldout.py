@@ -1,4 +1,7 @@
-"""The templates of `heldout.jsonl`: other shapes, names and sentences than `templates`, written without looking at results."""
+"""The templates of `heldout.jsonl`: other shapes, names and sentences than `templates`.
+
+Written before the first measurement; `csv_cell` got more rows after it.
+"""
 
 from __future__ import annotations
 

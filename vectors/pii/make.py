@@ -6,7 +6,8 @@ Three files of one JSON document a line:
 
 `pii` labels every place that holds personal data by JSON pointer (RFC 6901) and class. What is outside of what the guard claims (a
 name in free text) stands in `missed` instead, so that it is counted and not hidden. `corpus.jsonl` (400) is what the guard was built
-with; `heldout.jsonl` (100) has its own seed and its own templates, and nothing is tuned on it.
+with; `heldout.jsonl` (100) has its own seed and its own templates. It was measured once before anything was changed because of it
+(recall 1.000, precision 0.977); one rule was changed since, so its later figures are no longer those of unseen documents.
 """
 
 from __future__ import annotations
