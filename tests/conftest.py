@@ -61,7 +61,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Keep workers that share a server (TEST_DATABASE_URL) from making its roles at the same time."""
     with (Path(tempfile.gettempdir()) / "customhouse-tests.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -77,7 +77,7 @@ def server() -> Iterator[Server]:
         return
     password = "suite-only"
     parts = urlsplit(given)
-    with _alone():
+    with alone():
         asyncio.run(_make_login(given, password))
     yield Server(given, urlunsplit(parts._replace(netloc=f"{EMBEDDED_LOGIN}:{password}@{parts.hostname}:{parts.port}")))
 
@@ -103,7 +103,7 @@ def template(server: Server) -> str:
         async with Migrator.connect(Secret(server.at(name).owner.encode())) as migrator:
             await migrate(migrator, login=EMBEDDED_LOGIN)
 
-    with _alone():
+    with alone():
         asyncio.run(make())
     return name
 

@@ -327,7 +327,7 @@ async def test_a_group_with_a_hundred_tenants_keeps_them_apart(app: App, receive
     made = {}
     for tenant in tenants:
         made[tenant] = await connect(app, tenant, receiver.url(f"/{tenant}"))
-    groups = "customhouse_accept_batch_size_count"
+    groups, before = "customhouse_accept_batch_size_count", 0.0
     for turn in range(2):
         before = float(next(line.split()[1] for line in app.metrics.render().decode().splitlines() if line.startswith(groups)))
         await asyncio.gather(*(publish(app, tenant, event_id=f"same-{turn}", data={"whose": str(tenant)}) for tenant in tenants))

@@ -1,0 +1,1140 @@
+-- What the migrations add up to. Made by `make schema`, for reading and for comparing; a database is made by `customhouse db migrate`.
+-- The partitions, whose names hold dates, are left out.
+
+set check_function_bodies = false;
+
+do $$
+declare
+  role_name text;
+begin
+  foreach role_name in array array['customhouse_service', 'customhouse_crossing', 'customhouse_upkeep'] loop
+    if not exists (select from pg_roles where rolname = role_name) then
+      execute format('create role %I nologin', role_name);
+    end if;
+  end loop;
+end
+$$;
+
+CREATE SCHEMA customhouse;
+
+CREATE TYPE customhouse.pgqueuer_status AS ENUM (
+    'queued',
+    'picked',
+    'successful',
+    'exception',
+    'canceled',
+    'deleted',
+    'failed'
+);
+
+CREATE FUNCTION customhouse.accept_batch_v1(p_process uuid, p_lease interval, p_platform_version bigint, p_tenant text[], p_version bigint[], p_event_to integer[], p_key_to integer[], p_payload_to integer[], p_delivery_to integer[], e_uid uuid[], e_id text[], e_type text[], e_occurred timestamp with time zone[], e_correlation text[], e_size integer[], e_privacy text[], k_event uuid[], k_hash bytea[], k_digest bytea[], p_key_life interval, p_event uuid[], p_variant smallint[], p_sealed bytea[], d_uid uuid[], d_event uuid[], d_connection uuid[], d_variant smallint[], d_policy bigint[], d_owned boolean[], p_life interval) RETURNS TABLE(event_uid uuid, outcome text, first_uid uuid)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  t text;
+  i integer;
+  ef integer; et integer; kf integer; kt integer; pf integer; pt integer; df integer; dt integer;
+  found_version bigint;
+  clashing uuid[];
+  moment timestamptz := now();
+begin
+  for i in 1 .. cardinality(p_tenant) loop
+    t := p_tenant[i];
+    ef := case i when 1 then 1 else p_event_to[i - 1] + 1 end;
+    et := p_event_to[i];
+    kf := case i when 1 then 1 else p_key_to[i - 1] + 1 end;
+    kt := p_key_to[i];
+    pf := case i when 1 then 1 else p_payload_to[i - 1] + 1 end;
+    pt := p_payload_to[i];
+    df := case i when 1 then 1 else p_delivery_to[i - 1] + 1 end;
+    dt := p_delivery_to[i];
+    perform set_config('app.tenant_id', t, true);
+
+    select version into found_version from tenants where tenant_id = t and status = 'active';
+    if not found then
+      return query select u, 'gone', null::uuid from unnest(e_uid[ef:et]) u;
+      continue;
+    end if;
+    if found_version <> p_version[i]
+       or (select version from tenants where tenant_id = '_platform') is distinct from p_platform_version then
+      return query select u, 'stale', null::uuid from unnest(e_uid[ef:et]) u;
+      continue;
+    end if;
+
+    clashing := '{}';
+    if kt >= kf then
+      insert into event_keys as held (tenant_id, key_hash, event_uid, body_digest, expires_at)
+      select t, k.hash, k.event, k.digest, moment + p_key_life
+      from unnest(k_hash[kf:kt], k_event[kf:kt], k_digest[kf:kt]) with ordinality k (hash, event, digest, place)
+      order by k.hash, k.place
+      on conflict (tenant_id, key_hash) do nothing;
+
+      select coalesce(array_agg(distinct k.event), '{}') into clashing
+      from unnest(k_hash[kf:kt], k_event[kf:kt]) k (hash, event)
+      join event_keys held on held.tenant_id = t and held.key_hash = k.hash
+      where held.event_uid <> k.event;
+
+      -- Whoever met only an event of this very batch that is turned away itself comes again: its key is free by then.
+      return query
+        with clash as (
+          select distinct on (k.event) k.event, held.event_uid as first, held.body_digest = k.digest as same,
+                 held.event_uid = any (clashing) as passing
+          from unnest(k_hash[kf:kt], k_event[kf:kt], k_digest[kf:kt]) k (hash, event, digest)
+          join event_keys held on held.tenant_id = t and held.key_hash = k.hash
+          where held.event_uid <> k.event
+          order by k.event, passing, same, held.event_uid
+        )
+        select c.event, case when c.passing then 'stale' when c.same then 'duplicate' else 'conflict' end,
+               case when not c.passing then c.first end
+        from clash c;
+
+      if cardinality(clashing) > 0 then
+        delete from event_keys held
+        using unnest(k_hash[kf:kt], k_event[kf:kt]) k (hash, event)
+        where held.tenant_id = t and held.key_hash = k.hash and held.event_uid = k.event and k.event = any (clashing);
+      end if;
+    end if;
+
+    insert into events (tenant_id, event_uid, event_id, event_type, occurred_at, correlation_id, size_bytes, privacy, delivery_ids)
+    select t, e.uid, e.id, e.type, e.occurred, e.correlation, e.size, e.privacy::jsonb, coalesce(d.ids, '{}')
+    from unnest(e_uid[ef:et], e_id[ef:et], e_type[ef:et], e_occurred[ef:et], e_correlation[ef:et], e_size[ef:et], e_privacy[ef:et])
+           e (uid, id, type, occurred, correlation, size, privacy)
+    left join (
+      select x.event, array_agg(x.uid order by x.uid) as ids from unnest(d_uid[df:dt], d_event[df:dt]) x (uid, event) group by x.event
+    ) d on d.event = e.uid
+    where e.uid <> all (clashing);
+
+    insert into payloads (tenant_id, event_uid, variant, sealed)
+    select t, p.event, p.variant, p.sealed
+    from unnest(p_event[pf:pt], p_variant[pf:pt], p_sealed[pf:pt]) p (event, variant, sealed)
+    where p.event <> all (clashing);
+
+    insert into deliveries (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version)
+    select t, d.uid, d.event, d.connection, d.variant, d.policy
+    from unnest(d_uid[df:dt], d_event[df:dt], d_connection[df:dt], d_variant[df:dt], d_policy[df:dt]) d (uid, event, connection, variant, policy)
+    where d.event <> all (clashing);
+
+    insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version, next_at, expires_at, owner, lease_until)
+    select t, d.uid, d.event, d.connection, d.variant, d.policy, moment, moment + p_life,
+           case when d.owned then p_process end, case when d.owned then moment + p_lease end
+    from unnest(d_uid[df:dt], d_event[df:dt], d_connection[df:dt], d_variant[df:dt], d_policy[df:dt], d_owned[df:dt])
+           d (uid, event, connection, variant, policy, owned)
+    where d.event <> all (clashing);
+
+    return query select u, 'accepted', null::uuid from unnest(e_uid[ef:et]) u where u <> all (clashing);
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.accepted_among_v1(p_tenant text[], p_event uuid[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  t text;
+begin
+  for t in select distinct unnest(p_tenant) loop
+    perform set_config('app.tenant_id', t, true);
+    return query
+      select e.event_uid from events e
+      join unnest(p_tenant, p_event) x (tenant, event) on x.tenant = t and e.event_uid = x.event
+      where e.tenant_id = t;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) RETURNS TABLE(tenant_id text, delivery_id uuid, lease integer)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  update customhouse.delivery_queue q
+  set owner = p_process, lease = q.lease + 1, lease_until = now() + p_lease
+  from (
+    select d.tenant_id, d.delivery_id from customhouse.delivery_queue d
+    where d.owner is null and d.next_at <= now()
+    order by d.next_at
+    limit p_limit
+    for update skip locked
+  ) due
+  where q.tenant_id = due.tenant_id and q.delivery_id = due.delivery_id
+  returning q.tenant_id, q.delivery_id, q.lease
+$$;
+
+ALTER FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+begin
+  delete from payloads p
+  using (select distinct d.event_uid from deliveries d where d.tenant_id = p_tenant and d.delivery_id = any (p_delivery)) ended
+  where p.tenant_id = p_tenant and p.event_uid = ended.event_uid
+    and not exists (
+      select from events e join delivery_queue q on q.tenant_id = p_tenant and q.delivery_id = any (e.delivery_ids)
+      where e.tenant_id = p_tenant and e.event_uid = p.event_uid and q.variant = p.variant
+    );
+end
+$$;
+
+CREATE FUNCTION customhouse.fn_pgqueuer_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    to_emit BOOLEAN := false;  -- Flag to decide whether to emit a notification
+BEGIN
+    -- Check operation type and set the emit flag accordingly
+    IF TG_OP = 'UPDATE' AND OLD IS DISTINCT FROM NEW THEN
+        to_emit := true;
+    ELSIF TG_OP = 'DELETE' THEN
+        to_emit := true;
+    ELSIF TG_OP = 'INSERT' THEN
+        to_emit := true;
+    ELSIF TG_OP = 'TRUNCATE' THEN
+        to_emit := true;
+    END IF;
+
+    -- Perform notification if the emit flag is set
+    IF to_emit THEN
+        PERFORM pg_notify(
+            'ch_pgqueuer',
+            json_build_object(
+                'channel', 'ch_pgqueuer',
+                'operation', lower(TG_OP),
+                'sent_at', NOW(),
+                'table', TG_TABLE_NAME,
+                'type', 'table_changed_event'
+            )::text
+        );
+    END IF;
+
+    -- Return appropriate value based on the operation
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        RETURN NEW;
+    ELSIF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    ELSE
+        RETURN NULL; -- For TRUNCATE and other non-row-specific contexts
+    END IF;
+
+END;
+$$;
+
+CREATE FUNCTION customhouse.hold_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+begin
+  perform pg_advisory_xact_lock(turn) from (
+    select distinct hashtextextended('payloads' || d.event_uid::text, 0) as turn
+    from deliveries d where d.tenant_id = p_tenant and d.delivery_id = any (p_delivery)
+    order by turn
+  ) turns;
+end
+$$;
+
+CREATE FUNCTION customhouse.load_batch_v1(p_process uuid, p_tenant text[], p_delivery uuid[]) RETURNS TABLE(tenant_id text, tenant_version bigint, platform_version bigint, delivery_id uuid, lease integer, event_uid uuid, event_id text, event_type text, connection_id uuid, variant smallint, policy_version bigint, attempts integer, expires_at timestamp with time zone, body_sha256 bytea, sealed bytea)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  t text;
+begin
+  for t in select distinct unnest(p_tenant) loop
+    perform set_config('app.tenant_id', t, true);
+    return query
+      select t, own.version, platform.version, q.delivery_id, q.lease, q.event_uid, e.event_id, e.event_type, q.connection_id, q.variant,
+             q.policy_version, q.attempts, q.expires_at, q.body_sha256, p.sealed
+      from unnest(p_tenant, p_delivery) x (tenant, delivery)
+      join delivery_queue q on q.tenant_id = t and q.delivery_id = x.delivery and q.owner = p_process
+      join tenants own on own.tenant_id = t
+      join tenants platform on platform.tenant_id = '_platform'
+      left join events e on e.tenant_id = t and e.event_uid = q.event_uid
+      left join payloads p on p.tenant_id = t and p.event_uid = q.event_uid and p.variant = q.variant
+      where x.tenant = t;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.purge_keys_v1(p_limit integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  events integer;
+  others integer;
+begin
+  delete from customhouse.event_keys k
+  using (select e.tenant_id, e.key_hash from customhouse.event_keys e where e.expires_at < now() order by e.expires_at limit p_limit) old
+  where k.tenant_id = old.tenant_id and k.key_hash = old.key_hash;
+  get diagnostics events = row_count;
+  delete from customhouse.idempotency_keys k
+  using (select e.tenant_id, e.key_hash from customhouse.idempotency_keys e where e.expires_at < now() order by e.expires_at limit p_limit) old
+  where k.tenant_id = old.tenant_id and k.key_hash = old.key_hash;
+  get diagnostics others = row_count;
+  return events + others;
+end
+$$;
+
+ALTER FUNCTION customhouse.purge_keys_v1(p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.queue_depth_v1() RETURNS TABLE(due bigint, waiting bigint, leased bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select count(*) filter (where q.owner is null and q.next_at <= now()), count(*) filter (where q.owner is null and q.next_at > now()),
+         count(*) filter (where q.owner is not null)
+  from customhouse.delivery_queue q
+$$;
+
+ALTER FUNCTION customhouse.queue_depth_v1() OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.record_batch_v1(p_process uuid, p_drop_payloads boolean, p_tenant text[], p_to integer[], r_delivery uuid[], r_lease integer[], r_outcome text[], r_reason text[], r_sent boolean[], r_attempt_id uuid[], r_at timestamp with time zone[], r_status integer[], r_error text[], r_latency integer[], r_request integer[], r_response integer[], r_sha bytea[], r_retry_in double precision[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  t text;
+  i integer;
+  f integer; l integer;
+begin
+  for i in 1 .. cardinality(p_tenant) loop
+    t := p_tenant[i];
+    f := case i when 1 then 1 else p_to[i - 1] + 1 end;
+    l := p_to[i];
+    perform set_config('app.tenant_id', t, true);
+    if p_drop_payloads then
+      perform hold_payloads_v1(t, r_delivery[f:l]);
+    end if;
+
+    return query
+      with result as (
+        select * from unnest(r_delivery[f:l], r_lease[f:l], r_outcome[f:l], r_reason[f:l], r_sent[f:l], r_attempt_id[f:l], r_at[f:l],
+                             r_status[f:l], r_error[f:l], r_latency[f:l], r_request[f:l], r_response[f:l], r_sha[f:l], r_retry_in[f:l])
+          r (delivery, lease, outcome, reason, sent, attempt_id, at, status, error, latency, request, response, sha, retry_in)
+      ),
+      finished as (
+        delete from delivery_queue q using result r
+        where q.tenant_id = t and q.delivery_id = r.delivery and q.owner = p_process and q.lease = r.lease and r.outcome <> 'retrying'
+        returning q.delivery_id, q.attempts
+      ),
+      again as (
+        update delivery_queue q
+        set owner = null, lease_until = null, lease = q.lease + 1, attempts = q.attempts + 1,
+            next_at = now() + make_interval(secs => r.retry_in), body_sha256 = coalesce(q.body_sha256, r.sha)
+        from result r
+        where q.tenant_id = t and q.delivery_id = r.delivery and q.owner = p_process and q.lease = r.lease and r.outcome = 'retrying'
+        returning q.delivery_id, q.attempts - 1 as attempts
+      ),
+      written as (
+        select * from finished union all select * from again
+      )
+      insert into attempts (tenant_id, delivery_id, attempt, attempt_id, outcome, reason, sent, at, status_code, error, latency_ms,
+                            request_bytes, response_bytes, body_sha256)
+      select t, r.delivery, w.attempts + 1, r.attempt_id, r.outcome, r.reason, r.sent, r.at, r.status, r.error, r.latency, r.request,
+             r.response, r.sha
+      from result r join written w on w.delivery_id = r.delivery
+      returning delivery_id;
+
+    if p_drop_payloads then
+      perform drop_ended_payloads_v1(t, r_delivery[f:l]);
+    end if;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.recover_leases_v1(p_silence interval) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  recovered integer;
+begin
+  update customhouse.delivery_queue q
+  set owner = null, lease_until = null, lease = q.lease + 1, next_at = now()
+  from (
+    select d.tenant_id, d.delivery_id from customhouse.delivery_queue d
+    where d.owner is not null
+      and (d.lease_until < now()
+           or not exists (select from customhouse.processes p where p.process_id = d.owner and p.heartbeat_at > now() - p_silence))
+    limit 5000
+    for update skip locked
+  ) lost
+  where q.tenant_id = lost.tenant_id and q.delivery_id = lost.delivery_id;
+  get diagnostics recovered = row_count;
+  delete from customhouse.processes p where p.heartbeat_at < now() - p_silence * 10;
+  return recovered;
+end
+$$;
+
+ALTER FUNCTION customhouse.recover_leases_v1(p_silence interval) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.release_batch_v1(p_process uuid, p_tenant text[], p_delivery uuid[], p_lease integer[], p_in interval) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  t text;
+begin
+  for t in select distinct unnest(p_tenant) loop
+    perform set_config('app.tenant_id', t, true);
+    update delivery_queue q
+    set owner = null, lease_until = null, lease = q.lease + 1, next_at = now() + p_in
+    from unnest(p_tenant, p_delivery, p_lease) x (tenant, delivery, lease)
+    where x.tenant = t and q.tenant_id = t and q.delivery_id = x.delivery and q.owner = p_process and q.lease = x.lease;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) RETURNS TABLE(tenant_id text, key_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select k.tenant_id, k.key_id from customhouse.api_keys k where k.token_hash = p_token_hash
+$$;
+
+ALTER FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.tell_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  update customhouse.tenants set version = version + 1 where tenant_id = new.tenant_id;
+  perform pg_notify('customhouse_changed', new.tenant_id);
+  return null;
+end
+$$;
+
+CREATE FUNCTION customhouse.tell_key_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+  perform pg_notify('customhouse_changed', new.tenant_id);
+  return null;
+end
+$$;
+
+CREATE FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) RETURNS TABLE(made integer, dropped integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    SET lock_timeout TO '200ms'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+#variable_conflict use_column
+declare
+  parent text;
+  partition text;
+  day date;
+  stop date := current_date + p_days_ahead;
+  step interval;
+begin
+  made := 0;
+  dropped := 0;
+  foreach parent in array array['events', 'payloads', 'deliveries', 'attempts', 'audit_entries'] loop
+    step := case parent when 'audit_entries' then interval '1 month' else interval '1 day' end;
+    day := case parent when 'audit_entries' then date_trunc('month', current_date - 1)::date else current_date - 1 end;
+    while day <= stop loop
+      partition := parent || '_' || to_char(day, case parent when 'audit_entries' then 'YYYYMM' else 'YYYYMMDD' end);
+      if to_regclass(format('customhouse.%I', partition)) is null then
+        execute format('create table customhouse.%I partition of customhouse.%I for values from (%L) to (%L)',
+                       partition, parent, customhouse.uuid_floor(day::timestamptz), customhouse.uuid_floor((day + step)::timestamptz));
+        made := made + 1;
+      end if;
+      day := (day + step)::date;
+    end loop;
+  end loop;
+  for partition in
+    select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'customhouse.payloads'::regclass and right(c.relname, 8)::date < current_date - p_payload_days
+  loop
+    execute format('drop table customhouse.%I', partition);
+    dropped := dropped + 1;
+  end loop;
+  return next;
+end
+$$;
+
+ALTER FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) OWNER TO customhouse_upkeep;
+
+CREATE FUNCTION customhouse.uuid_floor(p_moment timestamp with time zone) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+  select (lpad(to_hex((extract(epoch from p_moment) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid
+$$;
+
+CREATE TABLE customhouse.api_keys (
+    tenant_id text NOT NULL,
+    key_id uuid NOT NULL,
+    name text NOT NULL,
+    scopes text[] NOT NULL,
+    token_hash bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_scopes_check CHECK ((cardinality(scopes) > 0)),
+    CONSTRAINT api_keys_token_hash_check CHECK ((octet_length(token_hash) = 32))
+);
+
+ALTER TABLE ONLY customhouse.api_keys FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.attempts (
+    tenant_id text NOT NULL,
+    delivery_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    attempt_id uuid NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    sent boolean NOT NULL,
+    at timestamp with time zone NOT NULL,
+    status_code integer,
+    error text,
+    latency_ms integer,
+    request_bytes integer,
+    response_bytes integer,
+    body_sha256 bytea,
+    CONSTRAINT attempts_outcome_check CHECK ((outcome = ANY (ARRAY['delivered'::text, 'retrying'::text, 'failed'::text, 'cancelled'::text, 'expired'::text])))
+)
+PARTITION BY RANGE (delivery_id);
+
+ALTER TABLE ONLY customhouse.attempts FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.attempts OWNER TO customhouse_upkeep;
+
+CREATE TABLE customhouse.audit_entries (
+    tenant_id text NOT NULL,
+    entry_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    tag text NOT NULL,
+    actor_type text NOT NULL,
+    actor_id text NOT NULL,
+    connection_id uuid,
+    subject text DEFAULT ''::text NOT NULL,
+    request_id text,
+    correlation_id text,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL
+)
+PARTITION BY RANGE (entry_id);
+
+ALTER TABLE ONLY customhouse.audit_entries FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.audit_entries OWNER TO customhouse_upkeep;
+
+CREATE TABLE customhouse.connection_secrets (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    key_id text NOT NULL,
+    purpose text NOT NULL,
+    state text NOT NULL,
+    sealed bytea,
+    activates_at timestamp with time zone DEFAULT now() NOT NULL,
+    valid_until timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT connection_secrets_check CHECK (((state = 'destroyed'::text) = (sealed IS NULL))),
+    CONSTRAINT connection_secrets_purpose_check CHECK ((purpose = ANY (ARRAY['signing'::text, 'inbound'::text]))),
+    CONSTRAINT connection_secrets_state_check CHECK ((state = ANY (ARRAY['next'::text, 'active'::text, 'previous'::text, 'destroyed'::text])))
+);
+
+ALTER TABLE ONLY customhouse.connection_secrets FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.connections (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    provider text NOT NULL,
+    user_id text,
+    mode text DEFAULT 'observe'::text NOT NULL,
+    status text NOT NULL,
+    status_reason text,
+    grant_version bigint DEFAULT 1 NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    url_sealed bytea,
+    url_host text,
+    event_types text[] DEFAULT '{}'::text[] NOT NULL,
+    signature_profile text,
+    signature_algorithm text DEFAULT 'v1'::text NOT NULL,
+    mac bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT connections_mode_check CHECK ((mode = ANY (ARRAY['observe'::text, 'act'::text]))),
+    CONSTRAINT connections_signature_algorithm_check CHECK ((signature_algorithm = ANY (ARRAY['v1'::text, 'v1a'::text]))),
+    CONSTRAINT connections_signature_profile_check CHECK ((signature_profile = ANY (ARRAY['queast-v1'::text, 'standard-webhooks'::text]))),
+    CONSTRAINT connections_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'active'::text, 'degraded'::text, 'paused'::text, 'reauthorization_required'::text, 'revoked'::text, 'disabled'::text, 'disconnected'::text])))
+);
+
+ALTER TABLE ONLY customhouse.connections FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.data_keys (
+    tenant_id text NOT NULL,
+    key_id uuid NOT NULL,
+    purpose text NOT NULL,
+    scope text NOT NULL,
+    tenant_key_id uuid NOT NULL,
+    wrapped bytea,
+    state text DEFAULT 'active'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    destroyed_at timestamp with time zone,
+    CONSTRAINT data_keys_check CHECK (((state = 'destroyed'::text) = (wrapped IS NULL))),
+    CONSTRAINT data_keys_state_check CHECK ((state = ANY (ARRAY['active'::text, 'retired'::text, 'destroyed'::text])))
+);
+
+ALTER TABLE ONLY customhouse.data_keys FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.deliveries (
+    tenant_id text NOT NULL,
+    delivery_id uuid NOT NULL,
+    event_uid uuid NOT NULL,
+    connection_id uuid NOT NULL,
+    variant smallint NOT NULL,
+    policy_version bigint NOT NULL
+)
+PARTITION BY RANGE (delivery_id);
+
+ALTER TABLE ONLY customhouse.deliveries FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.deliveries OWNER TO customhouse_upkeep;
+
+CREATE TABLE customhouse.delivery_queue (
+    tenant_id text NOT NULL,
+    delivery_id uuid NOT NULL,
+    event_uid uuid NOT NULL,
+    connection_id uuid NOT NULL,
+    variant smallint NOT NULL,
+    policy_version bigint NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    owner uuid,
+    lease integer DEFAULT 0 NOT NULL,
+    lease_until timestamp with time zone,
+    body_sha256 bytea,
+    CONSTRAINT delivery_queue_check CHECK (((owner IS NULL) = (lease_until IS NULL)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='1');
+
+ALTER TABLE ONLY customhouse.delivery_queue FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.event_keys (
+    tenant_id text NOT NULL,
+    key_hash bytea NOT NULL,
+    event_uid uuid NOT NULL,
+    body_digest bytea NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT event_keys_key_hash_check CHECK ((octet_length(key_hash) = 32))
+);
+
+ALTER TABLE ONLY customhouse.event_keys FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.event_types (
+    tenant_id text NOT NULL,
+    event_type text NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    schema jsonb,
+    pii jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY customhouse.event_types FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.events (
+    tenant_id text NOT NULL,
+    event_uid uuid NOT NULL,
+    event_id text,
+    event_type text NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    correlation_id text,
+    size_bytes integer NOT NULL,
+    privacy jsonb NOT NULL,
+    delivery_ids uuid[] NOT NULL
+)
+PARTITION BY RANGE (event_uid);
+
+ALTER TABLE ONLY customhouse.events FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.events OWNER TO customhouse_upkeep;
+
+CREATE TABLE customhouse.idempotency_keys (
+    tenant_id text NOT NULL,
+    key_hash bytea NOT NULL,
+    body_digest bytea NOT NULL,
+    result_id text NOT NULL,
+    expires_at timestamp with time zone DEFAULT (now() + '7 days'::interval) NOT NULL,
+    CONSTRAINT idempotency_keys_key_hash_check CHECK ((octet_length(key_hash) = 32))
+);
+
+ALTER TABLE ONLY customhouse.idempotency_keys FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.payloads (
+    tenant_id text NOT NULL,
+    event_uid uuid NOT NULL,
+    variant smallint NOT NULL,
+    sealed bytea NOT NULL
+)
+PARTITION BY RANGE (event_uid);
+
+ALTER TABLE ONLY customhouse.payloads FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.payloads OWNER TO customhouse_upkeep;
+
+CREATE TABLE customhouse.pgqueuer (
+    id bigint NOT NULL,
+    priority integer NOT NULL,
+    queue_manager_id uuid,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    updated timestamp with time zone DEFAULT now() NOT NULL,
+    heartbeat timestamp with time zone DEFAULT now() NOT NULL,
+    execute_after timestamp with time zone DEFAULT now() NOT NULL,
+    status customhouse.pgqueuer_status NOT NULL,
+    entrypoint text NOT NULL,
+    dedupe_key text,
+    payload bytea,
+    headers jsonb,
+    attempts integer DEFAULT 0 NOT NULL,
+    slot bigint
+);
+
+CREATE SEQUENCE customhouse.pgqueuer_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE customhouse.pgqueuer_id_seq OWNED BY customhouse.pgqueuer.id;
+
+CREATE TABLE customhouse.pgqueuer_log (
+    id bigint NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    job_id bigint NOT NULL,
+    status customhouse.pgqueuer_status NOT NULL,
+    priority integer NOT NULL,
+    entrypoint text NOT NULL,
+    traceback jsonb,
+    aggregated boolean DEFAULT false
+);
+
+ALTER TABLE customhouse.pgqueuer_log ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME customhouse.pgqueuer_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE customhouse.pgqueuer_schedules (
+    id bigint NOT NULL,
+    expression text NOT NULL,
+    entrypoint text NOT NULL,
+    heartbeat timestamp with time zone DEFAULT now() NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    updated timestamp with time zone DEFAULT now() NOT NULL,
+    next_run timestamp with time zone DEFAULT now() NOT NULL,
+    last_run timestamp with time zone,
+    status customhouse.pgqueuer_status DEFAULT 'queued'::customhouse.pgqueuer_status
+);
+
+CREATE SEQUENCE customhouse.pgqueuer_schedules_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE customhouse.pgqueuer_schedules_id_seq OWNED BY customhouse.pgqueuer_schedules.id;
+
+CREATE TABLE customhouse.pgqueuer_statistics (
+    id bigint NOT NULL,
+    created timestamp with time zone DEFAULT date_trunc('sec'::text, now()) NOT NULL,
+    count bigint NOT NULL,
+    priority integer NOT NULL,
+    status customhouse.pgqueuer_status NOT NULL,
+    entrypoint text NOT NULL
+);
+
+CREATE SEQUENCE customhouse.pgqueuer_statistics_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE customhouse.pgqueuer_statistics_id_seq OWNED BY customhouse.pgqueuer_statistics.id;
+
+CREATE TABLE customhouse.privacy_policies (
+    tenant_id text NOT NULL,
+    version bigint NOT NULL,
+    allowed_fields text[] NOT NULL,
+    connections jsonb DEFAULT '{}'::jsonb NOT NULL,
+    on_violation text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT privacy_policies_on_violation_check CHECK ((on_violation = ANY (ARRAY['remove'::text, 'refuse'::text])))
+);
+
+ALTER TABLE ONLY customhouse.privacy_policies FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.processes (
+    process_id uuid NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    heartbeat_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE customhouse.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE customhouse.tenant_keys (
+    tenant_id text NOT NULL,
+    key_id uuid NOT NULL,
+    kms_key text NOT NULL,
+    wrapped bytea,
+    state text DEFAULT 'active'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    destroyed_at timestamp with time zone,
+    CONSTRAINT tenant_keys_check CHECK (((state = 'destroyed'::text) = (wrapped IS NULL))),
+    CONSTRAINT tenant_keys_state_check CHECK ((state = ANY (ARRAY['active'::text, 'retired'::text, 'destroyed'::text])))
+);
+
+ALTER TABLE ONLY customhouse.tenant_keys FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.tenants (
+    tenant_id text NOT NULL,
+    name text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tenants_status_check CHECK ((status = ANY (ARRAY['active'::text, 'deleting'::text]))),
+    CONSTRAINT tenants_tenant_id_check CHECK ((tenant_id ~ '^[A-Za-z0-9_.:-]{1,128}$'::text))
+);
+
+ALTER TABLE ONLY customhouse.tenants FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ONLY customhouse.pgqueuer ALTER COLUMN id SET DEFAULT nextval('customhouse.pgqueuer_id_seq'::regclass);
+
+ALTER TABLE ONLY customhouse.pgqueuer_schedules ALTER COLUMN id SET DEFAULT nextval('customhouse.pgqueuer_schedules_id_seq'::regclass);
+
+ALTER TABLE ONLY customhouse.pgqueuer_statistics ALTER COLUMN id SET DEFAULT nextval('customhouse.pgqueuer_statistics_id_seq'::regclass);
+
+ALTER TABLE ONLY customhouse.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (tenant_id, key_id);
+
+ALTER TABLE ONLY customhouse.attempts
+    ADD CONSTRAINT attempts_pkey PRIMARY KEY (tenant_id, delivery_id, attempt);
+
+ALTER TABLE ONLY customhouse.audit_entries
+    ADD CONSTRAINT audit_entries_pkey PRIMARY KEY (tenant_id, entry_id);
+
+ALTER TABLE ONLY customhouse.connection_secrets
+    ADD CONSTRAINT connection_secrets_pkey PRIMARY KEY (tenant_id, connection_id, key_id);
+
+ALTER TABLE ONLY customhouse.connections
+    ADD CONSTRAINT connections_pkey PRIMARY KEY (tenant_id, connection_id);
+
+ALTER TABLE ONLY customhouse.data_keys
+    ADD CONSTRAINT data_keys_pkey PRIMARY KEY (tenant_id, key_id);
+
+ALTER TABLE ONLY customhouse.deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (tenant_id, delivery_id);
+
+ALTER TABLE ONLY customhouse.delivery_queue
+    ADD CONSTRAINT delivery_queue_pkey PRIMARY KEY (tenant_id, delivery_id);
+
+ALTER TABLE ONLY customhouse.event_keys
+    ADD CONSTRAINT event_keys_pkey PRIMARY KEY (tenant_id, key_hash);
+
+ALTER TABLE ONLY customhouse.event_types
+    ADD CONSTRAINT event_types_pkey PRIMARY KEY (tenant_id, event_type);
+
+ALTER TABLE ONLY customhouse.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (tenant_id, event_uid);
+
+ALTER TABLE ONLY customhouse.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key_hash);
+
+ALTER TABLE ONLY customhouse.payloads
+    ADD CONSTRAINT payloads_pkey PRIMARY KEY (tenant_id, event_uid, variant);
+
+ALTER TABLE ONLY customhouse.pgqueuer_log
+    ADD CONSTRAINT pgqueuer_log_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY customhouse.pgqueuer
+    ADD CONSTRAINT pgqueuer_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY customhouse.pgqueuer_schedules
+    ADD CONSTRAINT pgqueuer_schedules_expression_entrypoint_key UNIQUE (expression, entrypoint);
+
+ALTER TABLE ONLY customhouse.pgqueuer_schedules
+    ADD CONSTRAINT pgqueuer_schedules_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY customhouse.pgqueuer_statistics
+    ADD CONSTRAINT pgqueuer_statistics_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY customhouse.privacy_policies
+    ADD CONSTRAINT privacy_policies_pkey PRIMARY KEY (tenant_id, version);
+
+ALTER TABLE ONLY customhouse.processes
+    ADD CONSTRAINT processes_pkey PRIMARY KEY (process_id);
+
+ALTER TABLE ONLY customhouse.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY customhouse.tenant_keys
+    ADD CONSTRAINT tenant_keys_pkey PRIMARY KEY (tenant_id, key_id);
+
+ALTER TABLE ONLY customhouse.tenants
+    ADD CONSTRAINT tenants_pkey PRIMARY KEY (tenant_id);
+
+CREATE INDEX api_keys_token_hash ON customhouse.api_keys USING btree (token_hash);
+
+CREATE INDEX attempts_unhappy_end ON ONLY customhouse.attempts USING btree (tenant_id, outcome, delivery_id) WHERE (outcome = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]));
+
+CREATE UNIQUE INDEX connection_secrets_active ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'active'::text);
+
+CREATE UNIQUE INDEX data_keys_active ON customhouse.data_keys USING btree (tenant_id, purpose, scope) WHERE (state = 'active'::text);
+
+CREATE INDEX deliveries_connection ON ONLY customhouse.deliveries USING btree (tenant_id, connection_id, delivery_id);
+
+CREATE INDEX delivery_queue_due ON customhouse.delivery_queue USING btree (next_at) WHERE (owner IS NULL);
+
+CREATE INDEX delivery_queue_owned ON customhouse.delivery_queue USING btree (owner) WHERE (owner IS NOT NULL);
+
+CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at);
+
+CREATE INDEX events_given_id ON ONLY customhouse.events USING btree (tenant_id, event_id) WHERE (event_id IS NOT NULL);
+
+CREATE INDEX idempotency_keys_expiry ON customhouse.idempotency_keys USING btree (expires_at);
+
+CREATE INDEX pgqueuer_ep_ea_idx ON customhouse.pgqueuer USING btree (entrypoint, execute_after) WHERE (status = 'queued'::customhouse.pgqueuer_status);
+
+CREATE INDEX pgqueuer_ep_prio_id_idx ON customhouse.pgqueuer USING btree (entrypoint, priority DESC, id) WHERE (status = 'queued'::customhouse.pgqueuer_status);
+
+CREATE INDEX pgqueuer_log_created ON customhouse.pgqueuer_log USING btree (created);
+
+CREATE INDEX pgqueuer_log_job_id_status ON customhouse.pgqueuer_log USING btree (job_id, created DESC);
+
+CREATE INDEX pgqueuer_log_not_aggregated ON customhouse.pgqueuer_log USING btree ((1)) WHERE (NOT aggregated);
+
+CREATE INDEX pgqueuer_log_status ON customhouse.pgqueuer_log USING btree (status);
+
+CREATE INDEX pgqueuer_picked_heartbeat_idx ON customhouse.pgqueuer USING btree (heartbeat) WHERE (status = 'picked'::customhouse.pgqueuer_status);
+
+CREATE UNIQUE INDEX pgqueuer_picked_slot_idx ON customhouse.pgqueuer USING btree (entrypoint, slot) WHERE ((status = 'picked'::customhouse.pgqueuer_status) AND (slot IS NOT NULL));
+
+CREATE INDEX pgqueuer_priority_id_id1_idx ON customhouse.pgqueuer USING btree (priority, id DESC) INCLUDE (id) WHERE (status = 'queued'::customhouse.pgqueuer_status);
+
+CREATE INDEX pgqueuer_queue_manager_id_idx ON customhouse.pgqueuer USING btree (queue_manager_id) WHERE (queue_manager_id IS NOT NULL);
+
+CREATE UNIQUE INDEX pgqueuer_statistics_unique_count ON customhouse.pgqueuer_statistics USING btree (priority, date_trunc('sec'::text, timezone('UTC'::text, created)), status, entrypoint);
+
+CREATE UNIQUE INDEX pgqueuer_unique_dedupe_key ON customhouse.pgqueuer USING btree (dedupe_key) WHERE ((status = ANY (ARRAY['queued'::customhouse.pgqueuer_status, 'picked'::customhouse.pgqueuer_status])) AND (dedupe_key IS NOT NULL));
+
+CREATE INDEX pgqueuer_updated_id_id1_idx ON customhouse.pgqueuer USING btree (updated, id DESC) INCLUDE (id) WHERE (status = 'picked'::customhouse.pgqueuer_status);
+
+CREATE UNIQUE INDEX tenant_keys_active ON customhouse.tenant_keys USING btree (tenant_id) WHERE (state = 'active'::text);
+
+CREATE TRIGGER tell_change AFTER UPDATE ON customhouse.api_keys FOR EACH ROW EXECUTE FUNCTION customhouse.tell_key_change();
+
+CREATE TRIGGER tell_change AFTER INSERT OR UPDATE ON customhouse.connection_secrets FOR EACH ROW EXECUTE FUNCTION customhouse.tell_change();
+
+CREATE TRIGGER tell_change AFTER INSERT OR UPDATE ON customhouse.connections FOR EACH ROW EXECUTE FUNCTION customhouse.tell_change();
+
+CREATE TRIGGER tell_change AFTER INSERT OR UPDATE ON customhouse.event_types FOR EACH ROW EXECUTE FUNCTION customhouse.tell_change();
+
+CREATE TRIGGER tell_change AFTER INSERT OR UPDATE ON customhouse.privacy_policies FOR EACH ROW EXECUTE FUNCTION customhouse.tell_change();
+
+CREATE TRIGGER tell_destroyed AFTER UPDATE ON customhouse.data_keys FOR EACH ROW WHEN ((new.state <> old.state)) EXECUTE FUNCTION customhouse.tell_key_change();
+
+CREATE TRIGGER tell_destroyed AFTER UPDATE ON customhouse.tenant_keys FOR EACH ROW WHEN ((new.state <> old.state)) EXECUTE FUNCTION customhouse.tell_key_change();
+
+CREATE TRIGGER tg_pgqueuer_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE ON customhouse.pgqueuer FOR EACH STATEMENT EXECUTE FUNCTION customhouse.fn_pgqueuer_changed();
+
+ALTER TABLE ONLY customhouse.api_keys
+    ADD CONSTRAINT api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE ONLY customhouse.connection_secrets
+    ADD CONSTRAINT connection_secrets_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
+
+ALTER TABLE ONLY customhouse.connections
+    ADD CONSTRAINT connections_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE ONLY customhouse.data_keys
+    ADD CONSTRAINT data_keys_tenant_id_tenant_key_id_fkey FOREIGN KEY (tenant_id, tenant_key_id) REFERENCES customhouse.tenant_keys(tenant_id, key_id);
+
+ALTER TABLE ONLY customhouse.event_types
+    ADD CONSTRAINT event_types_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE ONLY customhouse.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE ONLY customhouse.privacy_policies
+    ADD CONSTRAINT privacy_policies_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE customhouse.api_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.attempts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.audit_entries ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.connection_secrets ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.connections ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY crossing ON customhouse.api_keys FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.delivery_queue TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing USING (true);
+
+ALTER TABLE customhouse.data_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.deliveries ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.delivery_queue ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.event_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.event_types ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.idempotency_keys ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY own_tenant ON customhouse.api_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.attempts TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.audit_entries TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connection_secrets TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connections TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.data_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.deliveries TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.delivery_queue TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.event_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.event_types TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.events TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.idempotency_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.payloads TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.privacy_policies TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.tenant_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.tenants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+ALTER TABLE customhouse.payloads ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY platform_is_readable ON customhouse.event_types FOR SELECT TO customhouse_service USING (((tenant_id = '_platform'::text) AND (NULLIF(current_setting('app.tenant_id'::text, true), ''::text) IS NOT NULL)));
+
+CREATE POLICY platform_is_readable ON customhouse.tenants FOR SELECT TO customhouse_service USING (((tenant_id = '_platform'::text) AND (NULLIF(current_setting('app.tenant_id'::text, true), ''::text) IS NOT NULL)));
+
+ALTER TABLE customhouse.privacy_policies ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.tenant_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.tenants ENABLE ROW LEVEL SECURITY;
+
+GRANT USAGE ON SCHEMA customhouse TO customhouse_service;
+GRANT USAGE ON SCHEMA customhouse TO customhouse_crossing;
+GRANT ALL ON SCHEMA customhouse TO customhouse_upkeep;
+
+REVOKE ALL ON FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.queue_depth_v1() FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.queue_depth_v1() TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.recover_leases_v1(p_silence interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.recover_leases_v1(p_silence interval) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) TO customhouse_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.api_keys TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.api_keys TO customhouse_crossing;
+
+GRANT SELECT(key_id) ON TABLE customhouse.api_keys TO customhouse_crossing;
+
+GRANT SELECT(token_hash) ON TABLE customhouse.api_keys TO customhouse_crossing;
+
+GRANT SELECT,INSERT ON TABLE customhouse.attempts TO customhouse_service;
+
+GRANT SELECT,INSERT ON TABLE customhouse.audit_entries TO customhouse_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connection_secrets TO customhouse_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connections TO customhouse_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.data_keys TO customhouse_service;
+
+GRANT SELECT,INSERT ON TABLE customhouse.deliveries TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.delivery_queue TO customhouse_service;
+GRANT SELECT,UPDATE ON TABLE customhouse.delivery_queue TO customhouse_crossing;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.event_keys TO customhouse_service;
+GRANT SELECT,DELETE ON TABLE customhouse.event_keys TO customhouse_crossing;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.event_types TO customhouse_service;
+
+GRANT SELECT,INSERT ON TABLE customhouse.events TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_service;
+GRANT SELECT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_crossing;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.payloads TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pgqueuer TO customhouse_service;
+
+GRANT USAGE ON SEQUENCE customhouse.pgqueuer_id_seq TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pgqueuer_log TO customhouse_service;
+
+GRANT USAGE ON SEQUENCE customhouse.pgqueuer_log_id_seq TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pgqueuer_schedules TO customhouse_service;
+
+GRANT USAGE ON SEQUENCE customhouse.pgqueuer_schedules_id_seq TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pgqueuer_statistics TO customhouse_service;
+
+GRANT USAGE ON SEQUENCE customhouse.pgqueuer_statistics_id_seq TO customhouse_service;
+
+GRANT SELECT,INSERT ON TABLE customhouse.privacy_policies TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.processes TO customhouse_service;
+GRANT SELECT,DELETE ON TABLE customhouse.processes TO customhouse_crossing;
+
+GRANT SELECT ON TABLE customhouse.schema_migrations TO customhouse_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.tenant_keys TO customhouse_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.tenants TO customhouse_service;
