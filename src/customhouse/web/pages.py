@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Generic, TypeVar
 from uuid import UUID
@@ -78,9 +77,12 @@ class Wanted:
         if self.cursor is None:
             return None
         try:
-            return base64.b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, UnicodeEncodeError, ValueError):
+            raw = base64.b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4), altchars=b"-_", validate=True)
+        except ValueError:
             raise _bad_cursor() from None
+        if _text(raw) != self.cursor:
+            raise _bad_cursor()
+        return raw
 
 
 PageOf = Annotated[Wanted, Depends()]
@@ -88,7 +90,10 @@ PageOf = Annotated[Wanted, Depends()]
 
 
 def _cursor(last: UUID | str) -> str:
-    raw = last.bytes if isinstance(last, UUID) else last.encode()
+    return _text(last.bytes if isinstance(last, UUID) else last.encode())
+
+
+def _text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 

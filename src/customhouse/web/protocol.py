@@ -108,8 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = True
         request_id = ids.show("req", ids.new())
         _log.info("request_refused", request_id=request_id, error=problem.code, status_code=problem.status)
-        # While an earlier request is being answered, an answer to this one would look like that one's.
-        if self._idle():
+        # While an earlier request is being answered, an answer to this one would look like that one's: then it is just cut off.
+        if self._idle() or self._next_in_line():
             body = problem.body()
             headers = problem.headers() | {"x-request-id": request_id, "content-length": str(len(body)), "connection": "close"}
             lines = [
@@ -122,6 +122,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def _idle(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is None or cycle.response_complete
+
+    def _next_in_line(self) -> bool:
+        """Take the place of the application where it is at this very request and has not begun to answer."""
+        cycle = self.cycle
+        if not self._in_body or self.pipeline or cycle.response_started:
+            return False
+        cycle.disconnected = True
+        cycle.message_event.set()
+        return True
 
     def _stop_watch(self) -> None:
         if self._watch is not None:

@@ -1,0 +1,189 @@
+"""What every answer carries, what is logged and counted of it, and that no surprise leaves as anything but a problem."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from customhouse import logs
+from customhouse.app import App
+from customhouse.config import Address
+from customhouse.errors import DatabaseUnavailable, KeyServiceUnavailable, Overloaded
+from customhouse.web.asgi import create
+from customhouse.web.middleware import Asgi, Door
+from customhouse.web.server import listening
+from tests.integration.web.conftest import Api, problem
+from tests.integration.web.wire import exchange
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """The log, before the service starts."""
+    stream = io.StringIO()
+    logs.configure("debug", pretty=False, stream=stream)
+    yield stream
+    logs.configure("info")
+
+
+def _requests(lines: io.StringIO) -> list[dict[str, Any]]:
+    return [said for said in map(json.loads, lines.getvalue().splitlines()) if said["event"] == "http_request"]
+
+
+async def test_every_answer_carries_an_id_of_ours_and_safe_headers(acme: Api) -> None:
+    seen = set()
+    for method, path in (
+        ("GET", "/v1/connections"),
+        ("POST", "/v1/events"),
+        ("GET", "/nope"),
+        ("GET", "/healthz"),
+        ("PUT", "/v1/events"),
+        ("GET", "/docs"),
+    ):
+        answer = await acme(method, path, headers={"X-Request-Id": "req_mine"})
+        seen.add(answer.headers["x-request-id"])
+        assert answer.headers["x-request-id"].startswith("req_0")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert (answer.headers.get("cache-control") == "no-store") is path.startswith("/v1")
+        assert "server" not in answer.headers
+        assert answer.headers.get_list("content-security-policy", split_commas=False) == [answer.headers["content-security-policy"]]
+    assert len(seen) == 6
+
+
+async def test_a_correlation_id_is_taken_only_where_it_may_travel(acme: Api) -> None:
+    good = await acme("GET", "/v1/connections", headers={"X-Correlation-Id": "job-7:a.b_c"})
+    assert good.headers["x-correlation-id"] == "job-7:a.b_c"
+    for text in ("a b", "x" * 129, "", "ada@example.com", "+442079460958", "a\xe9"):
+        answer = await acme("GET", "/v1/connections", headers={"X-Correlation-Id": text.encode("latin-1")})
+        assert "x-correlation-id" not in answer.headers
+        assert answer.status_code == 200
+
+
+@pytest.mark.usefixtures("lines")
+async def test_the_log_line_holds_the_template_and_never_a_value(lines: io.StringIO, acme: Api) -> None:
+    canary = "canary-4711"
+    await acme("GET", f"/v1/connections/{canary}?tenant_id={canary}", headers={"X-Correlation-Id": "job-1"})
+    await acme("GET", f"/{canary}")
+    await acme("POST", "/v1/events", {"event_type": "a", "data": {"x": canary}})
+    shown = _requests(lines)[-3:]
+    assert [one.get("route") for one in shown] == ["/v1/connections/{connection_id}", None, "/v1/events"]
+    assert [one["status_code"] for one in shown] == [404, 404, 202]
+    assert [one["level"] for one in shown] == ["info", "info", "debug"]
+    assert shown[0]["correlation_id"] == "job-1"
+    assert (shown[0]["tenant_id"], shown[2]["request_bytes"]) == ("acme", 45)
+    assert all(one["latency_ms"] > 0 and one["response_bytes"] > 0 and "dropped_fields" not in one for one in shown)
+    assert canary not in lines.getvalue()
+
+
+async def test_requests_are_counted_by_template(acme: Api, platform: Api) -> None:
+    await acme("GET", "/v1/connections/x")
+    await acme("GET", "/canary-4711")
+    shown = (await platform("GET", "/metrics")).text
+    assert 'http_requests_total{method="GET",route="/v1/connections/{connection_id}",status="404"} 1.0' in shown
+    assert 'http_requests_total{method="GET",route="other",status="404"} 1.0' in shown
+    assert 'http_request_seconds_count{route="/v1/connections/{connection_id}"} 1.0' in shown
+    assert "canary" not in shown
+
+
+def _door(app: App, handler: Asgi, most_at_once: int = 10) -> Door:
+    return Door(app, create(app), {("GET", "/hot"): handler}, https=True, most_at_once=most_at_once)
+
+
+async def test_a_surprise_becomes_an_internal_error_that_says_nothing(lines: io.StringIO, app: App) -> None:
+    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise ValueError("canary-4711")
+
+    async with listening(_door(app, broken), Address("127.0.0.1", 0)) as address:
+        reply = await exchange(address, b"GET /hot HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (reply.status, reply.code) == (500, "internal_error")
+    assert reply.headers["strict-transport-security"].startswith("max-age=")
+    assert b"canary" not in reply.body
+    [said] = [one for one in map(json.loads, lines.getvalue().splitlines()) if one["event"] == "unexpected"]
+    assert (said["error"], said["request_id"]) == ("ValueError", reply.headers["x-request-id"])
+    assert "canary" not in lines.getvalue()
+
+
+async def test_what_passes_by_itself_says_when_to_come_back(app: App) -> None:
+    for error, status, after in (
+        (DatabaseUnavailable(), 503, "1"),
+        (KeyServiceUnavailable(), 503, "5"),
+        (Overloaded(retry_after=7), 503, "7"),
+    ):
+
+        async def busy(_scope: Any, _receive: Any, _send: Any, error: Exception = error) -> None:
+            raise error
+
+        async with listening(_door(app, busy), Address("127.0.0.1", 0)) as address:
+            reply = await exchange(address, b"GET /hot HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (reply.status, reply.headers["retry-after"]) == (status, after)
+
+
+async def test_more_calls_than_can_be_held_are_refused_at_the_door(app: App) -> None:
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(_scope: Any, _receive: Any, send: Any) -> None:
+        inside.set()
+        await leave.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    request = b"GET /hot HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with listening(_door(app, slow, most_at_once=1), Address("127.0.0.1", 0)) as address:
+        first = asyncio.create_task(exchange(address, request))
+        await inside.wait()
+        reply = await exchange(address, request)
+        assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "overloaded", "1")
+        leave.set()
+        assert (await first).status == 200
+
+
+async def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_error(lines: io.StringIO, address: Address, acme: Api) -> None:
+    _reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(
+        f"POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {acme.key}\r\ncontent-type: application/json\r\n"
+        "content-length: 100\r\n\r\n{".encode()
+    )
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(20):
+        while not any(one["status_code"] == 499 for one in _requests(lines)):
+            await acme("GET", "/healthz")
+    assert '"level": "error"' not in lines.getvalue()
+
+
+async def test_the_database_away_is_a_problem_that_passes(acme: Api, app: App) -> None:
+    await app.database.close()
+    for method, path, body in (
+        ("GET", "/v1/connections", None),
+        ("POST", "/v1/connections", {"provider": "webhook", "url": "http://127.0.0.1:9/"}),
+    ):
+        answer = await acme(method, path, body)
+        problem(answer, 503, "database_unavailable")
+        assert answer.headers["retry-after"] == "1"
+    ready = await acme("GET", "/readyz")
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
+    assert {one["name"]: one["ok"] for one in ready.json()["checks"]}["database"] is False
+    assert (await acme("GET", "/healthz")).status_code == 200
+
+
+async def test_the_documents_need_nothing_from_outside(platform: Api) -> None:
+    page = await platform.as_key(None)("GET", "/docs")
+    assert "<script" not in page.text
+    assert "http" not in page.headers["content-security-policy"]
+    for path in (await platform("GET", "/openapi.json")).json()["paths"]:
+        assert path in page.text
+
+
+async def test_every_problem_has_a_page_at_its_type(acme: Api) -> None:
+    said = problem(await acme("GET", "/v1/connections/x"), 404, "not_found")
+    page = await acme.as_key(None)("GET", said["type"])
+    assert page.status_code == 200
+    assert "not_found" in page.text
+    problem(await acme("GET", "/problems/none"), 404, "not_found")
