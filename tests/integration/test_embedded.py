@@ -123,7 +123,7 @@ def service(directory: Path, ending: str = "wait", *, ready: bool = True) -> Ite
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), *sys.path])},
     )
     try:
         assert child.stdout is not None
@@ -674,6 +674,23 @@ def test_a_cluster_of_another_version_is_left_alone(directory: Path) -> None:
     (data / "PG_VERSION").write_text("16\n", encoding="ascii")
     with pytest.raises(SettingsError, match="was made by PostgreSQL 16"):
         open_cluster(directory, QUICK)
+
+
+def test_programs_that_are_too_old_are_refused(directory: Path, tmp_path: Path) -> None:
+    old = tmp_path / "bin"
+    old.mkdir()
+    (old / "postgres").write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 15.18'\n", encoding="ascii")
+    (old / "postgres").chmod(0o755)
+    with pytest.raises(SettingsError, match="needs PostgreSQL 16"):
+        open_cluster(directory, Options(binaries=old))
+
+
+def test_the_other_version_in_the_wheel_runs_too(directory: Path) -> None:
+    cluster = open_cluster(directory, Options(fsync=False, binaries=binaries().parents[1] / "pginstall" / "bin"))
+    try:
+        assert query(cluster.dsn(), "select current_setting('server_version_num')::int / 10000") == 16
+    finally:
+        cluster.stop()
 
 
 def test_lost_passwords_are_not_replaced_by_new_ones(prepared: Path) -> None:

@@ -65,7 +65,7 @@ def test_fsync_is_on_unless_a_test_turns_it_off() -> None:
 def test_older_servers_get_nothing_that_they_do_not_know() -> None:
     assert "io_method" not in parameters(Options(), 17)
     assert "--locale-provider=builtin" not in initdb_arguments(Options(), 16)
-    assert "--data-checksums" in initdb_arguments(Options(), 15)
+    assert "--data-checksums" in initdb_arguments(Options(), 16)
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)

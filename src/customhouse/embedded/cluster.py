@@ -25,6 +25,17 @@ from customhouse.errors import DatabaseUnavailable, SettingsError
 
 _PRIVATE_UIDS: Final = range(60578, 61184)
 """Numbers that neither distributions nor systemd hand out (systemd's UIDS-GIDS table: "unused")."""
+# Earlier programs leave the folder that they are started in, and could not come back through folders closed to them.
+_OLDEST: Final = 16
+# The file alone, under its own name: importing it by that name would load the package and half the standard library first.
+_GUARD: Final = f"""
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location({guard.__name__!r}, sys.argv[1])
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+module.main()
+"""
 _STOP_PATIENCE: Final = 45.0
 _PAUSE: Final = 0.01
 _TAIL: Final = 600
@@ -157,6 +168,10 @@ def _start(directory: Path, options: Options, folder: Path) -> int:
     """Start a guard; return the writing end of `users`."""
     data = directory / "pgdata"
     major = major_version(folder)
+    if major < _OLDEST:
+        raise SettingsError(
+            f"an embedded server needs PostgreSQL {_OLDEST} or later, and {folder} is {major}: set DATABASE_URL to a server of it"
+        )
     _check_version(data, major)
     passwords = load_or_create(directory / "secrets", create=not data.exists())
     owner = maker = None
@@ -190,7 +205,7 @@ def _start(directory: Path, options: Options, folder: Path) -> int:
         directory.joinpath("ready").unlink(missing_ok=True)
         try:
             subprocess.run(  # noqa: S603 - our own file
-                [sys.executable, "-I", guard.__file__],
+                [sys.executable, "-I", "-c", _GUARD, guard.__file__],
                 input=json.dumps(job._asdict()).encode(),  # noqa: TID251 - a note to our own child, not a document
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """The process between the service and an embedded PostgreSQL: it starts the server, starts it again, and ends it in time.
 
-Run by file name with nothing but the standard library, so that it starts quickly and holds nothing of the service. The users of the
+It is run from its file with nothing but the standard library, so that it starts quickly and holds nothing of the service. The users of the
 server are the processes that hold the FIFO `users` open for writing; the kernel closes it for them however they die. With the last
 one gone the guard stops the server: fast, then immediately, then by force. Nothing else ends it: it ignores Ctrl-C and SIGTERM, which
 a terminal or a service manager sends to the whole group while the service still finishes its work. If the guard itself is
@@ -446,7 +446,3 @@ def main() -> NoReturn:
         os.dup2(null, standard)
     Guard(job).run()
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()

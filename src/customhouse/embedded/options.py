@@ -86,7 +86,7 @@ class Options:
     start_timeout: float = 120.0
     """Seconds until a start, crash recovery included, is given up."""
     binaries: Path | None = None
-    """Another installation's `bin` folder (PostgreSQL 15 or later); None: the wheel's."""
+    """Another installation's `bin` folder (PostgreSQL 16 or later); None: the wheel's."""
 
 
 def server_parameters(options: Options, major: int) -> list[str]:
