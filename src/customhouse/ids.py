@@ -6,6 +6,7 @@ Stored as `uuid` (16 bytes, ordered by time), shown as `con_01k…`. Made here, 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Final
@@ -22,13 +23,18 @@ _SUFFIX_LENGTH: Final = 26
 class _Sequence:
     """UUIDv7 generator, RFC 9562 §5.7 and §6.2 method 1: ids of one process never go back."""
 
-    __slots__ = ("_counter", "_millis")
+    __slots__ = ("_counter", "_lock", "_millis")
 
     def __init__(self) -> None:
         self._millis = 0
         self._counter = 0
+        self._lock = threading.Lock()
 
     def next(self) -> UUID:
+        with self._lock:
+            return self._next()
+
+    def _next(self) -> UUID:
         millis = time.time_ns() // 1_000_000
         random = int.from_bytes(os.urandom(10))
         if millis > self._millis:

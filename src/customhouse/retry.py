@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 HOUR: Final = 3600.0
 SCHEDULE: Final = (5.0, 30.0, 120.0, 600.0, HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)
-"""Seconds before the second, third … attempt."""
+"""Seconds before the second, third … attempt, where `RETRY_SCHEDULE` says nothing else."""
 JITTER: Final = 0.2
 """A wait is drawn from ±20 % of its step, so that what failed together does not come back together."""
 LONGEST_WAIT: Final = 24 * HOUR

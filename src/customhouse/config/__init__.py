@@ -73,6 +73,8 @@ class Settings:
     max_body_bytes: int
     delivery_timeout: float
     """Seconds."""
+    retry_schedule: tuple[float, ...]
+    """Seconds."""
     worker_concurrency: int
     connection_concurrency: int
     log_level: LogLevel

@@ -131,6 +131,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Seconds for one delivery attempt in all: name look-up, connecting, sending, and reading the whole answer.",
         "15",
     ),
+    Setting(
+        "RETRY_SCHEDULE",
+        values.schedule(timedelta(days=1), 20),
+        "Waits before the second, third … attempt of a delivery, each drawn from ±20 %. A delivery lives 72 h at most.",
+        "5s,30s,2m,10m,1h,4h,12h,24h",
+    ),
     Setting("WORKER_CONCURRENCY", values.whole(1, 10_000), "Deliveries in flight per process, at most.", "256"),
     Setting("CONNECTION_CONCURRENCY", values.whole(1, 1000), "Of these, to one connection, at most.", "32"),
     Setting("LOG_LEVEL", values.one_of(values.LogLevel), "The least important lines that are written.", "info"),

@@ -132,6 +132,22 @@ def duration(most: timedelta) -> Callable[[str], timedelta]:
     return read
 
 
+def schedule(most: timedelta, longest: int) -> Callable[[str], tuple[float, ...]]:
+    """Return a reader of 1 to `longest` durations, separated by commas; the result is in seconds."""
+    one = duration(most)
+
+    def read(text: str) -> tuple[float, ...]:
+        parts = text.split(",")
+        if len(parts) > longest:
+            raise ValueError(f"expected at most {longest} durations")
+        waits = tuple(one(part.strip()).total_seconds() for part in parts)
+        if not all(waits):
+            raise ValueError("expected waits above 0: a failing receiver must not be asked again at once")
+        return waits
+
+    return read
+
+
 def folder(text: str) -> Path:
     """Read an absolute path."""
     path = Path(text)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final, Literal
 from uuid import UUID
 
@@ -39,6 +40,8 @@ from customhouse.vault.vault import Vault
 
 KEY_LIFE: Final = timedelta(days=7)
 DELIVERY_LIFE: Final = timedelta(hours=72)
+_PREPARED_IN_LOOP: Final = 16 * 1024
+"""Bytes of a request up to which it is prepared at once."""
 _LARGEST_GROUP: Final = 200
 _GROUPS_AT_ONCE: Final = 2
 _MOST_WAITING: Final = 4_000
@@ -128,7 +131,8 @@ class Acceptor:
         roster = self._rosters.held(tenant) or await self._rosters.get(tenant)
         payload_key = self._vault.cached_payload_key(tenant, now.date()) or await self._vault.payload_key(tenant, now.date())
         mac_key = self._vault.cached_mac_key(tenant, KEY_PURPOSE) or await self._vault.mac_key(tenant, KEY_PURPOSE)
-        return prepare(
+        work = partial(
+            prepare,
             request,
             roster,
             payload_key=payload_key,
@@ -138,6 +142,8 @@ class Acceptor:
             request_id=origin.correlation_id or origin.request_id or "none",
             size_bytes=size_bytes,
         )
+        # Inspecting a large event can take long (a second for 256 KiB made to annoy): not in the loop that serves everybody.
+        return await asyncio.to_thread(work) if size_bytes > _PREPARED_IN_LOOP else work()
 
     async def _record_refusal(self, request: EventRequest, tenant: TenantId, origin: Origin, violation: PolicyViolation) -> None:
         async with self._database.transaction(tenant) as conn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -16,8 +16,7 @@ from customhouse.canonical import dump, parse_object
 from customhouse.clock import Clock
 from customhouse.db import Database, Row
 from customhouse.errors import Conflict, Fault, Invalid, NotFound
-from customhouse.privacy.classes import CLASS_NAMES
-from customhouse.privacy.declaration import Declaration
+from customhouse.privacy.declaration import declare
 from customhouse.tenants.sql import SQL
 from customhouse.types import PLATFORM, Json, JsonObject, TenantId
 
@@ -25,7 +24,6 @@ NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 OPERATIONAL: Final = "customhouse."
 ENVELOPE: Final = "envelope"
 """What the envelope's schema is published as, and so no name for an event type."""
-_POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+")
 _MOST_FIELDS: Final = 200
 _SCHEMA_BYTES: Final = 64 * 1024
 _FAULTS_SHOWN: Final = 20
@@ -54,12 +52,10 @@ class Checker:
         """Compile the schema.
 
         Raises:
-            Invalid: it is not a JSON Schema, or it refers to something outside itself.
+            Invalid: it is not a JSON Schema, it refers to something outside itself, or a PII declaration is not acceptable.
         """
         self._validator = None if schema is None else _compile(schema)
-        named = frozenset(_property_names(schema)) if schema is not None else frozenset()
-        pointed = frozenset(segment for pointer in pii for segment in _segments(pointer) if segment != "*")
-        self.declaration = Declaration(pii, named | pointed)
+        self.declaration = declare(pii, schema or {})
 
     def check(self, data: JsonObject) -> None:
         """Validate data.
@@ -175,11 +171,6 @@ def _check(event_type: str, schema: JsonObject | None, pii: Mapping[str, str]) -
         faults.append(Fault("/schema", f"at most {_SCHEMA_BYTES} bytes"))
     if len(pii) > _MOST_FIELDS:
         faults.append(Fault("/pii", f"at most {_MOST_FIELDS} fields"))
-    for place, (pointer, name) in enumerate(pii.items()):
-        if not _POINTER.fullmatch(pointer):
-            faults.append(Fault("/pii", f"key {place} is not a JSON pointer below data (RFC 6901)"))
-        elif name not in CLASS_NAMES:
-            faults.append(Fault("/pii", f"value {place} is not one of {', '.join(sorted(CLASS_NAMES))}"))
     if faults:
         raise Invalid("The event type is not acceptable.", tuple(faults))
 
@@ -198,22 +189,6 @@ def _compile(schema: JsonObject) -> Any:
             "The schema is not acceptable.",
             (Fault("/schema", "is not a JSON Schema (2020-12) that stands by itself, with patterns of linear time"),),
         ) from None
-
-
-def _property_names(schema: object) -> Iterator[str]:
-    if isinstance(schema, dict):
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            yield from properties
-        for value in schema.values():
-            yield from _property_names(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _property_names(value)
-
-
-def _segments(pointer: str) -> list[str]:
-    return [segment.replace("~1", "/").replace("~0", "~") for segment in pointer.split("/")[1:]]
 
 
 def _keyword_path(path: list[str | int]) -> str:
