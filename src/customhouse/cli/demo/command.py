@@ -34,7 +34,7 @@ def demo(
 
     Starts the service on the embedded database and a customer's receiver, each as a process of its own, publishes events over HTTP and
     checks what it shows: accepted, sealed, signed, delivered, verified; forged requests refused; an outage survived; personal data held
-    back. Exit code 1 if anything did not hold. Nothing but loopback is dialled, and nothing is left behind.
+    back. Exit code 1 if anything did not hold. Only loopback is dialled; the data is removed at the end.
     """
     quiet_logs()
     # A terminal that cannot show a tick shows a question mark instead of ending the story.
