@@ -8,7 +8,7 @@ from customhouse.app import App
 from customhouse.audit.log import SYSTEM
 from customhouse.outbound.endpoints import Made
 from customhouse.outbound.requests import read
-from customhouse.types import TenantId
+from customhouse.types import JsonObject, TenantId
 from customhouse_receiver import MemoryReplayCache, Receiver
 from tests.receivers import Recorder
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def test_an_accepted_event_arrives_signed_verified_and_without_what_the_policy_holds_back(
     app: App, tenant: TenantId, endpoint: Made, receiver: Recorder
 ) -> None:
-    body = {
+    body: JsonObject = {
         "event_type": "person.updated",
         "data": {"person": {"person_id": "p_4711", "work_email": "ada@example.com", "phone": "+49 151 12345678"}},
     }
