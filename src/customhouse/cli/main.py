@@ -84,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - the last place where a surprise can become a line
-        _complain(_surprise(error))
+        _complain(surprise(error))
         return 1
     return 0
 
@@ -95,8 +95,9 @@ def explain(error: CustomhouseError) -> str:
     return "\n- ".join([error.detail, *faults])
 
 
-def _surprise(error: BaseException) -> str:
-    # The logs' own rule for exceptions: class and places, never the message. Imported here: only a fault pays for it.
+def surprise(error: BaseException) -> str:
+    """Say that something happened which nobody foresaw: its class and place, never its message."""
+    # The logs' own rule for exceptions; imported here, so that only a fault pays for it.
     from customhouse.logs import describe  # noqa: PLC0415
 
     said = describe(error)
