@@ -390,6 +390,29 @@ def test_a_normal_user_runs_one() -> None:
         assert_all_end(running)
 
 
+def test_what_is_in_the_way_of_a_copy_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "closed" / "package" / "installation" / "bin"
+    closed.mkdir(parents=True)
+    (closed / "postgres").write_bytes(b"")
+    (tmp_path / "closed").chmod(0o700)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SettingsError, match=r"out of reach for another user.*DATABASE_URL"):
+        for_other_users(closed, tmp_path / "file" / "copies")
+    # A place for copies that others cannot enter either.
+    with pytest.raises(SettingsError, match=r"is not in order.*DATABASE_URL"):
+        for_other_users(closed, tmp_path / "closed" / "copies")
+
+
+def test_a_user_without_a_name_is_told_what_to_do() -> None:
+    if os.geteuid() != 0:
+        # Only root can become somebody else; whoever runs this has a name, so the embedded server works for him.
+        assert pwd.getpwuid(os.geteuid()).pw_name
+        return
+    with tempfile.TemporaryDirectory(prefix="customhouse-nameless-") as place, service_of(54321, Path(place)) as child:
+        _, said = child.communicate(timeout=PATIENCE)
+        assert "user 54321 has none in /etc/passwd: add one, or set DATABASE_URL" in said
+
+
 def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
     folder = tmp_path if os.geteuid() == 0 else Path("/usr")
     if os.geteuid() == 0:
@@ -629,6 +652,50 @@ def test_a_server_does_not_outlive_its_guard(prepared: Path) -> None:
     assert query(again.dsn(), "select 1") == 1
     cluster.stop()
     again.stop()
+
+
+def test_a_server_that_somebody_started_by_hand_is_left_alone(prepared: Path) -> None:
+    data = prepared / "pgdata"
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=data, stdin=subprocess.PIPE) as by_hand:
+        (data / "postmaster.pid").write_text(f"{by_hand.pid}\n", encoding="ascii")
+        with pytest.raises(DatabaseUnavailable, match="Customhouse did not start: end it first"):
+            open_cluster(prepared, QUICK)
+        assert by_hand.poll() is None
+
+
+def test_processes_of_an_earlier_server_are_waited_for(prepared: Path) -> None:
+    held = locks.acquire(prepared / "server.lock", 1)
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(open_cluster, prepared, QUICK)
+        with pytest.raises(TimeoutError):
+            opening.result(0.3)
+        assert not (prepared / "pgdata" / "postmaster.pid").exists()
+        os.close(held)
+        cluster = opening.result(PATIENCE)
+    assert query(cluster.dsn(), "select 1") == 1
+    cluster.stop()
+
+
+def test_a_start_that_takes_too_long_is_given_up(prepared: Path) -> None:
+    held = locks.acquire(prepared / "server.lock", 1)
+    try:
+        with pytest.raises(DatabaseUnavailable, match="not ready after"):
+            open_cluster(prepared, Options(fsync=False, start_timeout=0.2))
+    finally:
+        left = processes(prepared)
+        os.close(held)
+    assert_all_end(left)
+
+
+def test_a_guard_that_does_not_start_says_so(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("/bin/false", "/nonexistent"):
+        monkeypatch.setattr(sys, "executable", program)
+        with pytest.raises(DatabaseUnavailable, match="guard did not start"):
+            open_cluster(prepared, QUICK)
+    monkeypatch.undo()
+    cluster = open_cluster(prepared, QUICK)
+    assert query(cluster.dsn(), "select 1") == 1
+    cluster.stop()
 
 
 def test_a_cluster_that_cannot_start_says_why(prepared: Path) -> None:
