@@ -11,10 +11,11 @@ from customhouse import ids
 from customhouse.canonical import dump
 from customhouse.crypto.envelope import RecordKey, seal
 from customhouse.crypto.mac import mac
-from customhouse.errors import Fault, Invalid
+from customhouse.errors import Fault, Invalid, PolicyViolation
 from customhouse.outbound import envelope
 from customhouse.outbound.requests import EventRequest
 from customhouse.outbound.roster import HELD, SENDABLE, Endpoint, Roster, payload_place
+from customhouse.privacy.declaration import Declaration
 from customhouse.privacy.inspect import Inspected, inspect
 from customhouse.privacy.policy import Policy
 from customhouse.types import Json, JsonObject, TenantId
@@ -104,7 +105,7 @@ def prepare(
         number = numbers.get(endpoint.policy)
         if number is None:
             number = numbers[endpoint.policy] = len(variants)
-            inspected = inspect(request.data, endpoint.policy, checker.declaration)
+            inspected = _inspected(request, endpoint.policy, checker.declaration)
             inspections.append(inspected)
             privacy.append(envelope.privacy_of(inspected, endpoint.policy.version_label))
             variants.append(
@@ -143,6 +144,14 @@ def prepare(
         tuple(planned),
         sum(len(inspected.removed_fields) for inspected in inspections),
     )
+
+
+def _inspected(request: EventRequest, policy: Policy, declaration: Declaration) -> Inspected:
+    try:
+        return inspect(request.data, policy, declaration)
+    except PolicyViolation as violation:
+        # The inspection sees the data; whoever sent it looks for the place in the request.
+        raise PolicyViolation(faults=tuple(Fault(f"/data{fault.pointer}", fault.detail) for fault in violation.faults)) from None
 
 
 def _endpoints(request: EventRequest, roster: Roster) -> tuple[Endpoint, ...]:
