@@ -505,6 +505,19 @@ def test_it_ends_with_the_service(prepared: Path, deed: str) -> None:
         assert not processes(prepared)
 
 
+def test_a_throwaway_cluster_goes_even_when_its_test_is_killed() -> None:
+    script = "from customhouse.embedded import throwaway_cluster\nwith throwaway_cluster() as c: print(c.directory, flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    directory = Path(child.stdout.readline().strip())
+    running = [process for process in processes(directory) if process.pid != child.pid]
+    assert (directory / "pgdata").is_dir()
+    child.kill()
+    child.communicate()
+    assert_all_end(running)
+    assert not directory.exists()
+
+
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(prepared: Path) -> None:
     with service(prepared, "deaf") as (child, (_, _, dsn)):
         os.killpg(child.pid, signal.SIGINT)

@@ -196,6 +196,7 @@ def _start(directory: Path, options: Options, folder: Path) -> int:
             hba=HBA,
             parameters=server_parameters(options, major),
             owner=owner,
+            disposable=options.disposable,
             maker=maker,
         )
         users = _join(directory)

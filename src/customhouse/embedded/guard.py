@@ -61,6 +61,8 @@ class Job(NamedTuple):
     """uid and gid of the server, where the service is root."""
     maker: list[int] | None
     """uid and gid of initdb, which insists on a user with a name."""
+    disposable: bool
+    """Whether to remove the folder at the end."""
 
 
 def server_status(data: Path) -> tuple[int, int, str] | None:
@@ -134,13 +136,14 @@ class Guard:
 
     def run(self) -> None:
         """Make the cluster when there is none, then serve until the last user is gone."""
+        abandoned = False
         try:
             if not self._data.exists():
                 self._initialise()
             self._adopt()
             self._serve()
         except Abandoned:
-            pass
+            abandoned = True
         except Failed as error:
             self._log.say(str(error))
         except Exception as error:  # noqa: BLE001 - the log is the only place where somebody will look
@@ -148,6 +151,8 @@ class Guard:
         finally:
             self._stop()
             self._ready_file.unlink(missing_ok=True)
+            if abandoned and self._job.disposable:
+                shutil.rmtree(self._directory, ignore_errors=True)
 
     # Waiting
 

@@ -80,6 +80,8 @@ class Options:
 
     fsync: bool = True
     """False for tests alone: a crash of the machine then loses data."""
+    disposable: bool = False
+    """True for tests: the guard removes the folder after the last user, even one that was killed."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Server parameters by name, over our defaults."""
     max_connections: int = 100

@@ -22,7 +22,7 @@ def throwaway_cluster(settings: Mapping[str, str] | None = None, *, binaries: Pa
     """
     directory = Path(tempfile.mkdtemp(prefix="customhouse-"))
     try:
-        cluster = open_cluster(directory, Options(fsync=False, settings=settings or {}, binaries=binaries))
+        cluster = open_cluster(directory, Options(fsync=False, disposable=True, settings=settings or {}, binaries=binaries))
         try:
             yield cluster
         finally:
