@@ -109,8 +109,6 @@ async def _on_router(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> set[str]:
     """Return the methods of a path, over all its routes (RFC 9110 §15.5.6); the router itself names the first route's."""
-    found: set[str] = set()
-    for route in request.app.router.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods or set()
-    return found
+    routes = [route for route in request.app.router.routes if isinstance(route, Route)]
+    template = next(route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in routes if route.path == template for method in route.methods or ()}

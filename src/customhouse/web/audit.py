@@ -13,7 +13,7 @@ from customhouse.audit.log import Entry, Filter
 from customhouse.audit.tags import TAGS
 from customhouse.errors import Fault, Invalid, NotFound
 from customhouse.tenants.api_keys import Scope
-from customhouse.web.auth import CallerOf, NamedTenant, needs
+from customhouse.web.auth import CallerOf, ConnectionFilter, NamedTenant, needs
 from customhouse.web.moments import Moment
 from customhouse.web.pages import Page, PageOf
 from customhouse.web.routes import Shape, router
@@ -48,7 +48,7 @@ async def read_audit(
     caller: CallerOf,
     page: PageOf,
     tenant_id: NamedTenant = None,
-    connection_id: str | None = None,
+    connection_id: ConnectionFilter = None,
     actor_id: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")] = None,
     type: Annotated[str | None, Query(pattern=r"^[a-z_.]{1,64}$")] = None,  # noqa: A002 - the name of the parameter in the query
     since: Moment | None = None,

@@ -140,5 +140,7 @@ def _caller(request: Request) -> Caller:
 
 CallerOf = Annotated[Caller, Depends(_caller)]
 """The parameter of a route that is told who calls."""
+ConnectionFilter = Annotated[str | None, Query(json_schema_extra={"pattern": "^con_[0-7][0-9a-hjkmnp-tv-z]{25}$"})]
+"""The `?connection_id=` of a list."""
 NamedTenant = Annotated[str | None, Query(alias="tenant_id", max_length=128, description="Required with a platform key.")]
 """The `?tenant_id=` of a route."""

@@ -24,8 +24,13 @@ _USER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _HEALTHY: Final = frozenset({"active"})
 
 Status = Literal["pending", "active", "degraded", "paused", "reauthorization_required", "revoked", "disabled", "disconnected"]
-Patterns = Annotated[list[str], Field(min_length=1, max_length=200, examples=[["*"], ["person.*", "invoice.paid"]])]
-Url = Annotated[str, Field(min_length=1, max_length=2048, examples=["https://hooks.example.com/customhouse"])]
+Patterns = Annotated[
+    list[Annotated[str, Field(json_schema_extra={"pattern": r"^(\*|[A-Za-z0-9_.:-]{1,128}(\.\*)?)$"})]],
+    Field(min_length=1, max_length=200, examples=[["*"], ["person.*", "invoice.paid"]]),
+]
+Url = Annotated[
+    str, Field(min_length=1, max_length=2048, json_schema_extra={"format": "uri"}, examples=["https://hooks.example.com/customhouse"])
+]
 Description = Annotated[str, Field(max_length=500)]
 
 
@@ -33,7 +38,12 @@ class NewConnection(Body):
     """A webhook connection to create."""
 
     tenant_id: str | None = None
-    user_id: Annotated[str | None, Field(description="The host's own id of the user whom it belongs to; opaque.")] = None
+    user_id: Annotated[
+        str | None,
+        Field(
+            description="The host's own id of the user whom it belongs to; opaque.", json_schema_extra={"pattern": r"^[\x21-\x7e]{1,128}$"}
+        ),
+    ] = None
     provider: Literal["webhook"]
     url: Url
     event_types: Patterns = Field(default=["*"])

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from customhouse.canonical import dump
 from customhouse.outbound.envelope import JSON_SCHEMA
+from customhouse.privacy.classes import CLASS_NAMES
 from customhouse.tenants.api_keys import Scope
 from customhouse.tenants.event_types import ENVELOPE, EventType
 from customhouse.types import JsonObject
@@ -36,7 +37,10 @@ class NewEventType(Body):
     pii: Annotated[
         dict[str, str],
         Field(
-            default_factory=dict, description="JSON pointer below `data` → class of personal data.", examples=[{"/person/phone": "phone"}]
+            default_factory=dict,
+            description="JSON pointer below `data` → class of personal data.",
+            examples=[{"/person/phone": "phone"}],
+            json_schema_extra={"propertyNames": {"pattern": "^/"}, "additionalProperties": {"enum": sorted(CLASS_NAMES)}},
         ),
     ]
 

@@ -12,7 +12,7 @@ from customhouse import ids
 from customhouse.errors import Fault, Invalid, NotFound
 from customhouse.outbound.reads import Attempt, Delivery, Search
 from customhouse.tenants.api_keys import Scope
-from customhouse.web.auth import CallerOf, NamedTenant, needs
+from customhouse.web.auth import CallerOf, ConnectionFilter, NamedTenant, needs
 from customhouse.web.moments import Moment
 from customhouse.web.pages import Page, PageOf
 from customhouse.web.routes import Shape, router
@@ -104,7 +104,7 @@ async def list_deliveries(
     page: PageOf,
     tenant_id: NamedTenant = None,
     event_id: Annotated[str | None, Query(pattern=_EVENT_ID_QUERY)] = None,
-    connection_id: str | None = None,
+    connection_id: ConnectionFilter = None,
     status: Status | None = None,
     since: Moment | None = None,
 ) -> Page[DeliveryShape]:

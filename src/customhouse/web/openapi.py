@@ -31,7 +31,7 @@ _PROBLEMS: Final = {
     "422": "Not acceptable; `errors` names each place",
     "503": "Not now; repeat after `Retry-After` seconds",
 }
-_OF_BODIES: Final = frozenset({"400", "409", "413", "415"})
+_OF_BODIES: Final = frozenset({"400", "413", "415"})
 
 
 def describe(api: FastAPI) -> dict[str, Any]:
@@ -69,12 +69,15 @@ def _correct(operation: dict[str, Any], route: StrictRoute) -> None:
         operation["description"] = (
             f"{operation.get('description', '')}\n\nScope: {scopes}{', platform keys only' if wanted.platform else ''}."
         )
-    _add_problems(responses, private=wanted is not None, body="requestBody" in operation)
+    changes = not route.methods or not route.methods <= {"GET", "HEAD"}
+    _add_problems(responses, private=wanted is not None, body="requestBody" in operation, changes=changes)
 
 
-def _add_problems(responses: dict[str, Any], *, private: bool, body: bool) -> None:
+def _add_problems(responses: dict[str, Any], *, private: bool, body: bool, changes: bool) -> None:
     for status in _PROBLEMS:
-        if status in responses or (status in _OF_BODIES and not body) or (status in {"401", "403", "404"} and not private):
+        if status in responses or (status in _OF_BODIES and not body) or (status == "409" and not changes):
+            continue
+        if status in {"401", "403", "404"} and not private:
             continue
         responses[status] = _ref(f"responses/Problem{status}")
 
@@ -89,7 +92,7 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(name: str, summary: str, description: str, request: dict[str, Any], answer: str) -> dict[str, Any]:
     responses: dict[str, Any] = {"202": {"description": "Durable, with the intent to deliver", **_json(_ref(f"schemas/{answer}"))}}
-    _add_problems(responses, private=True, body=True)
+    _add_problems(responses, private=True, body=True, changes=True)
     return {
         "tags": ["events"],
         "summary": summary,
@@ -125,12 +128,14 @@ def _batch() -> dict[str, Any]:
             "type": "object",
             "additionalProperties": False,
             "required": ["events"],
-            "properties": {"events": {"type": "array", "minItems": 1, "maxItems": BATCH_EVENTS, "items": _ref("schemas/EventRequest")}},
+            "properties": {"events": {"type": "array", "minItems": 1, "maxItems": BATCH_EVENTS, "items": _MEMBER}},
         },
         "Results",
     )
 
 
+# One that is not as it should be gets a result of its own, and does not make the batch unacceptable.
+_MEMBER: Final = {"anyOf": [_ref("schemas/EventRequest"), {}]}
 _FAULT: Final = {
     "type": "object",
     "required": ["pointer", "detail"],
@@ -165,7 +170,7 @@ _EVENT_REQUEST: Final[dict[str, Any]] = {
             "type": ["array", "null"],
             "minItems": 1,
             "maxItems": 1000,
-            "items": {"type": "string"},
+            "items": {"type": "string", "pattern": "^con_[0-7][0-9a-hjkmnp-tv-z]{25}$"},
             "description": "Narrows the event to some connections.",
         },
     },

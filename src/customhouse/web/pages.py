@@ -18,6 +18,7 @@ DEFAULT: Final = 50
 MOST: Final = 200
 _LONGEST: Final = 200
 _UUID_BYTES: Final = 16
+_FORM: Final = "^[A-Za-z0-9_-]+$"
 
 
 class Page(Shape, Generic[Item]):
@@ -35,7 +36,10 @@ class Wanted:
     def __init__(
         self,
         limit: Annotated[int, Query(ge=1, le=MOST)] = DEFAULT,
-        cursor: Annotated[str | None, Query(max_length=_LONGEST, description="The `next_cursor` of the page before.")] = None,
+        cursor: Annotated[
+            str | None,
+            Query(max_length=_LONGEST, description="The `next_cursor` of the page before.", json_schema_extra={"pattern": _FORM}),
+        ] = None,
     ) -> None:
         """Take the query parameters."""
         self.limit = limit
@@ -80,7 +84,7 @@ class Wanted:
             raw = base64.b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4), altchars=b"-_", validate=True)
         except ValueError:
             raise _bad_cursor() from None
-        if _text(raw) != self.cursor:
+        if not raw or _text(raw) != self.cursor:
             raise _bad_cursor()
         return raw
 

@@ -13,7 +13,9 @@ from customhouse.web.auth import CallerOf, needs
 from customhouse.web.routes import Body, Shape, router
 
 ROUTES: Final = router("privacy")
-Fields = Annotated[list[str], Field(max_length=100, examples=[["work_email"]])]
+Fields = Annotated[
+    list[Annotated[str, Field(json_schema_extra={"pattern": "^[a-z][a-z0-9_]{0,63}$"})]], Field(max_length=100, examples=[["work_email"]])
+]
 
 
 class Narrower(Body):
@@ -26,7 +28,15 @@ class NewPolicy(Body):
     """A policy that replaces the present one."""
 
     allowed_fields: Fields
-    connections: Annotated[dict[str, Narrower], Field(default_factory=dict, max_length=1000, description="Connection id → narrower list.")]
+    connections: Annotated[
+        dict[str, Narrower],
+        Field(
+            default_factory=dict,
+            max_length=1000,
+            description="Connection id → narrower list.",
+            json_schema_extra={"propertyNames": {"pattern": "^con_[0-7][0-9a-hjkmnp-tv-z]{25}$"}},
+        ),
+    ]
     on_violation: Literal["remove", "refuse"] = "remove"
 
 

@@ -16,7 +16,8 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="The same key and body gives the same ids for 7 days; a secret is not shown again. 1–128 of A-Z a-z 0-9 _ . : -",
+        description="The same key and body gives the same ids for 7 days; a secret is not shown again.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
     ),
 ]
 """Declares the header; `once` reads it from the call, where a repeated one is noticed."""
