@@ -20,7 +20,7 @@ from customhouse.logs import get
 from customhouse.web import api_keys, audit, connections, documents, event_types, events, health, policies, tenants
 from customhouse.web.calls import call_of
 from customhouse.web.middleware import Asgi, Door
-from customhouse.web.openapi import describe
+from customhouse.web.openapi import describe, scopes_of
 from customhouse.web.problems import Problem, problem_of, problem_of_router
 from customhouse.web.publish import Publish
 from customhouse.web.routes import invalid_of
@@ -76,6 +76,19 @@ def create(app: App) -> Asgi:
         {("POST", EVENTS): publish.one, ("POST", BATCH): publish.batch},
         https=app.settings.public_url.lower().startswith("https:"),
     )
+
+
+def reference() -> str:
+    """Return the table of all routes as Markdown, for `docs/reference/api.md`."""
+    api = FastAPI(title="Customhouse", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    for router in (*_ROUTERS, health.METRICS):
+        api.router.routes += router.routes
+    rows = [
+        f"| `{method.upper()} {path}` | {operation['summary']} | {scopes_of(operation)} |"
+        for path, operations in describe(api)["paths"].items()
+        for method, operation in operations.items()
+    ]
+    return "\n".join(["| call | what it does | scope |", "| --- | --- | --- |", *rows, ""])
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ _DESCRIPTION: Final = (
     "Every answer carries `X-Request-Id`; an `X-Correlation-Id` travels into envelopes, logs and the ledger."
 )
 _NAME: Final = r"^[A-Za-z0-9_.:-]{1,128}$"
+_SCOPE: Final = "\n\nScope: "
 _PROBLEMS: Final = {
     "400": "The body is not JSON",
     "401": "No valid API key",
@@ -58,6 +60,12 @@ def describe(api: FastAPI) -> dict[str, Any]:
     return said
 
 
+def scopes_of(operation: Mapping[str, Any]) -> str:
+    """Return what an operation asks of a key, as its description says it; a dash where it asks for nothing."""
+    _, found, words = str(operation.get("description", "")).rpartition(_SCOPE)
+    return words.removesuffix(".") if found else "–"
+
+
 def _correct(operation: dict[str, Any], route: StrictRoute) -> None:
     wanted = needs_of(route.endpoint)
     responses = operation["responses"]
@@ -66,9 +74,7 @@ def _correct(operation: dict[str, Any], route: StrictRoute) -> None:
     if wanted is not None:
         operation["security"] = [{"api_key": []}]
         scopes = " or ".join(f"`{scope.value}`" for scope in wanted.any_of)
-        operation["description"] = (
-            f"{operation.get('description', '')}\n\nScope: {scopes}{', platform keys only' if wanted.platform else ''}."
-        )
+        operation["description"] = f"{operation.get('description', '')}{_SCOPE}{scopes}{', platform keys only' if wanted.platform else ''}."
     changes = not route.methods or not route.methods <= {"GET", "HEAD"}
     _add_problems(responses, private=wanted is not None, body="requestBody" in operation, changes=changes)
 
@@ -96,7 +102,7 @@ def _operation(name: str, summary: str, description: str, request: dict[str, Any
     return {
         "tags": ["events"],
         "summary": summary,
-        "description": f"{description}\n\nScope: `{Scope.EVENTS_WRITE.value}`.",
+        "description": f"{description}{_SCOPE}`{Scope.EVENTS_WRITE.value}`.",
         "operationId": name,
         "security": [{"api_key": []}],
         "requestBody": {"required": True, **_json(request)},

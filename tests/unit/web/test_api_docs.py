@@ -1,0 +1,36 @@
+"""The page about the API says what the routes say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from customhouse.web.asgi import reference
+from customhouse.web.bodies import MANAGEMENT_CAP
+from customhouse.web.pages import DEFAULT, MOST
+from customhouse.web.protocol import BODY_SECONDS, HEAD_BYTES, HEAD_FIELDS, HEAD_SECONDS
+from customhouse.web.publish import BATCH_BYTES, BATCH_EVENTS
+
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_calls_is_the_routes() -> None:
+    assert reference() in PAGE, "run `make schema`"
+
+
+def test_every_private_call_names_its_scope() -> None:
+    rows = re.findall(r"^\| `(\w+) (/\S*)` \| .+ \| (.+) \|$", reference(), re.MULTILINE)
+    assert len(rows) >= 26
+    for _, path, scopes in rows:
+        assert (scopes != "–") == (path.startswith("/v1") or path == "/metrics"), path
+
+
+def test_the_limits_on_the_page_are_those_in_the_code() -> None:
+    for text in (
+        f"| a batch | {BATCH_EVENTS} events, {BATCH_BYTES // 1024**2} MiB",
+        f"| every other body | {MANAGEMENT_CAP // 1024} KiB |",
+        f"| the head of a request | {HEAD_BYTES // 1024} KiB, {HEAD_FIELDS} fields, {HEAD_SECONDS:.0f} s |",
+        f"| the time of a body | {BODY_SECONDS:.0f} s |",
+        f"| a page | `limit` 1–{MOST}, default {DEFAULT} |",
+    ):
+        assert text in PAGE
