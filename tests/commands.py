@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -63,17 +62,12 @@ def _await_port(process: subprocess.Popen[bytes], log: Path, within: float) -> i
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Return what runs on a folder: PostgreSQL and its guard name it in their arguments."""
+    """Return what runs in a folder: PostgreSQL and its guard do."""
     found = []
     for process in psutil.process_iter():
         try:
-            if any(str(folder) in part for part in process.cmdline()):
+            if Path(process.cwd()).is_relative_to(folder):
                 found.append(process)
         except psutil.Error:
             continue
     return found
-
-
-def children_of(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    """Return the processes below one."""
-    return psutil.Process(process.pid).children(recursive=True)

