@@ -89,6 +89,14 @@ class ApiKey:
         return TenantId(named)
 
 
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A token and what is stored of it."""
+
+    secret: Secret
+    token_hash: bytes
+
+
 class ApiKeys:
     """Makes, revokes and recognises keys. Recognised ones are remembered for seconds, and forgotten when their tenant changes."""
 
@@ -164,6 +172,7 @@ class ApiKeys:
             raise Invalid("The name is not acceptable.", (Fault("/name", f"1–{NAME_LENGTH} characters"),))
         if expires_at is not None and expires_at <= self._clock.now():
             raise Invalid("The end is not acceptable.", (Fault("/expires_at", "has to lie in the future"),))
+        token = await self._minted(new_token())
         async with self._database.transaction(tenant) as conn:
             if await conn.fetchrow(SQL["get_tenant"], tenant) is None:
                 raise NotFound
@@ -171,7 +180,7 @@ class ApiKeys:
             earlier = await once.claim(conn, tenant, ids.show("key", key_id))
             if earlier is not None:
                 return await self._get(conn, tenant, ids.parse("key", earlier)), None
-            return await self._insert(conn, tenant, key_id, name, wanted, origin, new_token(), expires_at)
+            return await self._insert(conn, tenant, key_id, name, wanted, origin, token, expires_at), token.secret
 
     async def get(self, tenant: TenantId, key_id: UUID) -> ApiKey:
         """Return a key.
@@ -206,24 +215,24 @@ class ApiKeys:
         Returns:
             The token of a key that was just made, to be shown once; None otherwise.
         """
+        token = await self._minted(preset or new_token())
         async with self._database.transaction(PLATFORM) as conn:
             await conn.fetchval(SQL["lock_tenant"], PLATFORM)
             if preset is not None:
-                token_hash = await self._hash(preset.reveal().decode())
                 there = False
                 for row in await conn.fetch(SQL["live_api_keys_named"], PLATFORM, _PRESET):
-                    if row["token_hash"] == token_hash:
+                    if row["token_hash"] == token.token_hash:
                         there = True
                     else:
                         await conn.fetchval(SQL["revoke_api_key"], PLATFORM, row["key_id"])
                         await log.append(conn, self._clock, PLATFORM, SYSTEM, tags.API_KEY_REVOKED, subject=ids.show("key", row["key_id"]))
                 if not there:
-                    await self._insert(conn, PLATFORM, ids.new(), _PRESET, frozenset(Scope), SYSTEM, preset, None)
+                    await self._insert(conn, PLATFORM, ids.new(), _PRESET, frozenset(Scope), SYSTEM, token, None)
                 return None
             if await conn.fetchval(SQL["count_api_keys"], PLATFORM):
                 return None
-            _, token = await self._insert(conn, PLATFORM, ids.new(), "first", frozenset(Scope), SYSTEM, new_token(), None)
-            return token
+            await self._insert(conn, PLATFORM, ids.new(), "first", frozenset(Scope), SYSTEM, token, None)
+            return token.secret
 
     async def _insert(
         self,
@@ -233,12 +242,11 @@ class ApiKeys:
         name: str,
         scopes: frozenset[Scope],
         origin: Origin,
-        token: Secret,
+        token: _Token,
         expires_at: datetime | None,
-    ) -> tuple[ApiKey, Secret]:
-        token_hash = await self._hash(token.reveal().decode())
+    ) -> ApiKey:
         listed = sorted(scopes)
-        created_at = await conn.fetchval(SQL["insert_api_key"], tenant, key_id, name, listed, token_hash, expires_at)
+        created_at = await conn.fetchval(SQL["insert_api_key"], tenant, key_id, name, listed, token.token_hash, expires_at)
         await log.append(
             conn,
             self._clock,
@@ -248,7 +256,7 @@ class ApiKeys:
             subject=ids.show("key", key_id),
             detail={"scopes": [scope.value for scope in listed], "expires_at": rfc3339(expires_at) if expires_at else None},
         )
-        return ApiKey(tenant, key_id, name, scopes, created_at, expires_at), token
+        return ApiKey(tenant, key_id, name, scopes, created_at, expires_at)
 
     async def _get(self, conn: Executor, tenant: TenantId, key_id: UUID) -> ApiKey:
         row = await conn.fetchrow(SQL["get_api_key"], tenant, key_id)
@@ -267,6 +275,10 @@ class ApiKeys:
         if row is None or not secrets.compare_digest(row["token_hash"], token_hash):
             raise Unauthenticated
         return _key_of(tenant, row)
+
+    async def _minted(self, secret: Secret) -> _Token:
+        # Before any transaction: a cold key must not hold a database connection while it waits for another.
+        return _Token(secret, await self._hash(secret.reveal().decode()))
 
     async def _hash(self, token: str) -> bytes:
         # A fast keyed hash is enough for 256 random bits (R29).
