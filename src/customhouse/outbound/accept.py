@@ -16,6 +16,7 @@ from customhouse.audit.log import Origin
 from customhouse.clock import Clock
 from customhouse.db import Database
 from customhouse.errors import (
+    Conflict,
     CustomhouseError,
     DatabaseRefused,
     DatabaseUnavailable,
@@ -168,7 +169,7 @@ class Acceptor:
             return await self._write(group)
         except DatabaseUnavailable:
             return await self._after_lost_reply(group)
-        except DatabaseRefused as refused:
+        except (DatabaseRefused, Conflict) as refused:
             if len(group) == 1:
                 return [refused]
             # One bad row fails alone.

@@ -25,7 +25,7 @@ select event_uid, outcome, first_uid from accept_batch_v1(
 select event_uid from accepted_among_v1($1, $2) as found (event_uid)
 
 -- name: record_batch
-select delivery_id from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as written (delivery_id)
+select attempt_id from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as written (attempt_id)
 
 -- name: claim_due
 select tenant_id, delivery_id, lease from claim_due_v1($1, $2, make_interval(secs => $3))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from customhouse import ids
 from customhouse.db import Database
-from customhouse.errors import CustomhouseError, DatabaseRefused, DatabaseUnavailable
+from customhouse.errors import Conflict, CustomhouseError, DatabaseRefused, DatabaseUnavailable
 from customhouse.failpoints import Failpoints
 from customhouse.outbound.group import GroupCommit
 from customhouse.outbound.roster import SQL
@@ -59,7 +59,7 @@ class Recorder:
                 await asyncio.sleep(pause)
                 waited += pause
                 pause = min(pause * 2, _LAST_PAUSE)
-            except DatabaseRefused as refused:
+            except (DatabaseRefused, Conflict) as refused:
                 if len(group) == 1:
                     return [refused]
                 results: list[bool | BaseException] = []
@@ -77,6 +77,7 @@ class Recorder:
             else:
                 tenants.append(result.work.tenant_id)
                 to.append(place)
+        attempts = {id(result): ids.new() for result in results}
         self._failpoints.hit("record.before_commit")
         rows = await self._database.call(
             SQL["record_batch"],
@@ -89,7 +90,7 @@ class Recorder:
             [result.outcome for result in results],
             [result.reason for result in results],
             [result.sent for result in results],
-            [ids.new() for _ in results],
+            list(attempts.values()),
             [result.at for result in results],
             [result.status_code for result in results],
             [result.error for result in results],
@@ -100,8 +101,8 @@ class Recorder:
             [result.retry_in for result in results],
         )
         self._failpoints.hit("record.after_commit")
-        written = {row["delivery_id"] for row in rows}
-        return [result.work.delivery_id in written for result in group]
+        written = {row["attempt_id"] for row in rows}
+        return [attempts[id(result)] in written for result in group]
 
 
 async def release(database: Database, process_id: UUID, works: Sequence[tuple[str, UUID, int]], *, seconds: float) -> None:

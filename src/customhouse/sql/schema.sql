@@ -322,7 +322,7 @@ begin
       finished as (
         delete from delivery_queue q using result r
         where q.tenant_id = t and q.delivery_id = r.delivery and q.owner = p_process and q.lease = r.lease and r.outcome <> 'retrying'
-        returning q.delivery_id, q.attempts
+        returning q.delivery_id, q.lease, q.attempts
       ),
       again as (
         update delivery_queue q
@@ -330,7 +330,7 @@ begin
             next_at = now() + make_interval(secs => r.retry_in), body_sha256 = coalesce(q.body_sha256, r.sha)
         from result r
         where q.tenant_id = t and q.delivery_id = r.delivery and q.owner = p_process and q.lease = r.lease and r.outcome = 'retrying'
-        returning q.delivery_id, q.attempts - 1 as attempts
+        returning q.delivery_id, q.lease - 1 as lease, q.attempts - 1 as attempts
       ),
       written as (
         select * from finished union all select * from again
@@ -339,8 +339,8 @@ begin
                             request_bytes, response_bytes, body_sha256)
       select t, r.delivery, w.attempts + 1, r.attempt_id, r.outcome, r.reason, r.sent, r.at, r.status, r.error, r.latency, r.request,
              r.response, r.sha
-      from result r join written w on w.delivery_id = r.delivery
-      returning delivery_id;
+      from result r join written w on w.delivery_id = r.delivery and w.lease = r.lease
+      returning attempt_id;
 
     if p_drop_payloads then
       perform drop_ended_payloads_v1(t, r_delivery[f:l]);
@@ -451,9 +451,10 @@ begin
       day := (day + step)::date;
     end loop;
   end loop;
+  -- Names are compared as text: the planner may look at names of other tables first, and those are no dates.
   for partition in
     select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = 'customhouse.payloads'::regclass and right(c.relname, 8)::date < current_date - p_payload_days
+    where i.inhparent = 'customhouse.payloads'::regclass and right(c.relname, 8) < to_char(current_date - p_payload_days, 'YYYYMMDD')
   loop
     execute format('drop table customhouse.%I', partition);
     dropped := dropped + 1;
