@@ -1,0 +1,125 @@
+"""`customhouse demo`: the story holds, shows no secret, and leaves nothing behind, whatever way it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from customhouse.canonical import parse_object
+from customhouse.cli.demo.scene import PERSONAL_EMAIL, PHONE, WORK_EMAIL
+from tests.commands import PROGRAM, call, processes_of, surroundings
+
+SECRET = re.compile(r"(?:ck_|whsec_|whsk_)[A-Za-z0-9+/_=-]{8}")
+ENDING = ("claims held", "Try next", "customhouse up", "docs/tutorial/first-event.md")
+
+
+def test_the_story_holds_in_plain_lines_without_a_secret_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = surroundings({}) | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [*PROGRAM, "demo"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    for claim in (
+        "accepted: 20 of 20",
+        "sealed: in a pg_dump of everything",
+        "signed: each request names the key",
+        "delivered: the service recorded 20 of 20",
+        "verified: the receiver checked and took 20 of 20, each once",
+        "the same request again: refused (replayed)",
+        "one byte of the body changed: refused (signature_mismatch)",
+        "genuinely signed, but five minutes ago: refused (timestamp_outside_tolerance)",
+        "`retrying`, with the time of the next attempt",
+        "it arrived, verified, at attempt 2",
+        "there is no `phone` and no `personal_email`",
+        "`duplicate: true`, the same id",
+        "acme's connection: 404",
+        "it holds no personal value and no secret",
+        "the service ends in order, and its PostgreSQL with it",
+    ):
+        assert re.search(rf"^ +ok  .*{re.escape(claim)}", done.stdout, re.MULTILINE), claim
+    assert " NOT " not in done.stdout
+    for text in ENDING:
+        assert text in done.stdout
+    assert SECRET.findall(done.stdout) == []
+    for value in (PHONE, PERSONAL_EMAIL, WORK_EMAIL):
+        assert value not in done.stdout
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.glob("customhouse-demo-*")) == []
+
+
+def test_kept_data_holds_no_secret_outside_of_its_files_and_the_summary_is_json(tmp_path: Path) -> None:
+    folder = tmp_path / "kept here"
+    done = call("demo", "--json", "--keep", str(folder), within=110)
+    said: dict[str, Any] = parse_object(done.stdout.encode())
+    assert (done.returncode, said["held"]) == (0, True), done.stdout
+    assert len(said["claims"]) > 30
+    assert {claim["held"] for claim in said["claims"]} == {True}
+    log = (folder / "service.log").read_text()
+    assert SECRET.findall(log) == []
+    assert [value for value in (PHONE, PERSONAL_EMAIL, WORK_EMAIL) if value in log] == []
+    assert (folder / "data" / "postgres").is_dir()
+    again = call("demo", "--keep", str(folder))
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "is not empty" in again.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_demo_that_is_ended_early_takes_its_processes_with_it(number: signal.Signals) -> None:
+    with tempfile.TemporaryDirectory(prefix="customhouse-test-") as folder:
+        kept = Path(folder) / "kept"
+        process = subprocess.Popen(
+            [*PROGRAM, "demo", "--keep", str(kept)],
+            env=surroundings({}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        # Both processes run by now, and so does PostgreSQL.
+        assert any("Twenty events" in line for line in process.stdout)
+        below = psutil.Process(process.pid).children(recursive=True)
+        servers = processes_of(kept)
+        assert len(below) >= 2
+        assert servers
+        os.kill(process.pid, number)
+        process.wait(60)
+        assert process.returncode != 0
+        _, alive = psutil.wait_procs([*below, *servers], timeout=60)
+        assert alive == []
+        process.stdout.close()
+        assert processes_of(kept) == []
+
+
+def test_a_story_whose_service_does_not_start_has_not_held(tmp_path: Path) -> None:
+    # PostgreSQL's folder is a file: the service cannot start.
+    (tmp_path / "kept").mkdir()
+    environment = surroundings({}) | {"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from customhouse.cli.demo.stage import Stage\n"
+        "from customhouse.cli.demo.story import tell_story\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "(folder / 'data').write_text('in the way')\n"
+        "stage = Stage()\n"
+        "asyncio.run(tell_story(stage, folder))\n"
+        "sys.exit(not stage.all_held)\n"
+    )
+    done = subprocess.run(
+        [PROGRAM[0], "-c", code, str(tmp_path / "kept")], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "NOT the chapter comes to its end: The service ended before it was ready." in done.stdout
+    assert "cannot be used for the database" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
