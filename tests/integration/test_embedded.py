@@ -92,7 +92,7 @@ def processes(directory: Path) -> list[psutil.Process]:
 
 
 def guard_of(directory: Path) -> psutil.Process:
-    return next(process for process in processes(directory) if any(part.endswith("guard.py") for part in process.cmdline()))
+    return next(process for process in processes(directory) if process.cmdline()[-1:] == ["guard"])
 
 
 def postmaster_of(directory: Path) -> psutil.Process:
@@ -142,7 +142,10 @@ def shared() -> Iterator[Cluster]:
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "postgres"
-    assert not [process for process in processes(tmp_path) if _lives(process)], "something was left running"
+    left = [process for process in processes(tmp_path) if _lives(process)]
+    # pytest keeps the folders of the last runs; clusters are too large for that.
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    assert not left, "something was left running"
 
 
 @pytest.fixture(scope="module")
@@ -303,13 +306,12 @@ def test_no_value_reaches_the_log(shared: Cluster) -> None:
     ["with space", "ünï-ζ-文", "quote'\"$HOME`x`;&|*", "-D", "long-" + "/".join(["n" * 200] * 8)],
     ids=["space", "letters", "shell", "option", "long"],
 )
-def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    cluster = open_cluster(tmp_path / name / "postgres", QUICK)
+def test_any_path_will_do(directory: Path, name: str) -> None:
+    cluster = open_cluster(directory / name / "postgres", QUICK)
     try:
         assert query(cluster.dsn(), "select 1") == 1
     finally:
         cluster.stop()
-    assert not processes(tmp_path)
 
 
 def test_folders_closed_to_others_stay_closed(directory: Path) -> None:
@@ -326,8 +328,8 @@ def test_folders_closed_to_others_stay_closed(directory: Path) -> None:
     assert [(path, path.stat().st_mode, path.stat().st_uid) for path in (closed, *closed.parents)] == before
 
 
-def test_two_run_side_by_side(tmp_path: Path, shared: Cluster) -> None:
-    cluster = open_cluster(tmp_path / "other", QUICK)
+def test_two_run_side_by_side(prepared: Path, shared: Cluster) -> None:
+    cluster = open_cluster(prepared, QUICK)
     try:
         assert cluster.port != shared.port
         assert cluster.owned

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from customhouse.embedded import Options, binaries, guard
+from customhouse.embedded import Options, binaries, guard, server_log
 from customhouse.embedded.binaries import enterable, major_version
 from customhouse.embedded.options import initdb_arguments, server_parameters
 from customhouse.embedded.passwords import load_or_create, scram_verifier
@@ -144,13 +144,13 @@ def test_a_pid_file_half_written_says_nothing(tmp_path: Path) -> None:
 
 def test_the_log_stays_within_its_bound(tmp_path: Path) -> None:
     path = tmp_path / "postgresql.log"
-    log = guard.Log(path)
-    line = b"x" * (guard.LOG_LIMIT // 4)
+    log = server_log.Log(path)
+    line = b"x" * (server_log.LOG_LIMIT // 4)
     for _ in range(13):
         log.write(line)
     log.say("the last word")
-    assert path.stat().st_size <= guard.LOG_LIMIT
-    assert path.with_name("postgresql.log.1").stat().st_size <= guard.LOG_LIMIT
+    assert path.stat().st_size <= server_log.LOG_LIMIT
+    assert path.with_name("postgresql.log.1").stat().st_size <= server_log.LOG_LIMIT
     assert path.read_text(encoding="utf-8").endswith("[guard] the last word\n")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["postgresql.log", "postgresql.log.1"]

@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
-from customhouse.embedded import guard, locks
+from customhouse.embedded import locks
 from customhouse.embedded.binaries import binaries, for_other_users, major_version
+from customhouse.embedded.job import Job
 from customhouse.embedded.options import APP, DATABASE, HBA, OWNER, Options, initdb_arguments, server_parameters
 from customhouse.embedded.passwords import Passwords, load_or_create, roles_sql
 from customhouse.errors import DatabaseUnavailable, SettingsError
@@ -27,14 +28,15 @@ _PRIVATE_UIDS: Final = range(60578, 61184)
 """Numbers that neither distributions nor systemd hand out (systemd's UIDS-GIDS table: "unused")."""
 # Earlier programs leave the folder that they are started in, and could not come back through folders closed to them.
 _OLDEST: Final = 16
-# The file alone, under its own name: importing it by that name would load the package and half the standard library first.
-_GUARD: Final = f"""
+# The packages are given empty: their own `__init__` would load much that the guard does not need.
+_GUARD: Final = """
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
-spec = spec_from_file_location({guard.__name__!r}, sys.argv[1])
-module = module_from_spec(spec)
-spec.loader.exec_module(module)
-module.main()
+from types import ModuleType
+for name, folder in (("customhouse", sys.argv[1]), ("customhouse.embedded", sys.argv[2])):
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].__path__ = [folder]
+from customhouse.embedded.guard import main
+main()
 """
 _STOP_PATIENCE: Final = 45.0
 _PAUSE: Final = 0.01
@@ -187,7 +189,7 @@ def _start(directory: Path, options: Options, folder: Path) -> int:
         )
     reader = os.open(directory / "users", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        job = guard.Job(
+        job = Job(
             directory=str(directory),
             binaries=str(folder),
             users=reader,
@@ -204,9 +206,10 @@ def _start(directory: Path, options: Options, folder: Path) -> int:
             raise DatabaseUnavailable("the embedded server's FIFO has lost its reader")
         # What a killed guard has left behind; no other can write it now.
         directory.joinpath("ready").unlink(missing_ok=True)
+        here = Path(__file__).parent
         try:
             subprocess.run(  # noqa: S603 - our own file
-                [sys.executable, "-I", "-c", _GUARD, guard.__file__],
+                [sys.executable, "-I", "-c", _GUARD, str(here.parent), str(here), "guard"],
                 input=json.dumps(job._asdict()).encode(),  # noqa: TID251 - a note to our own child, not a document
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
