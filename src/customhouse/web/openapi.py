@@ -68,9 +68,10 @@ def scopes_of(operation: Mapping[str, Any]) -> str:
 
 def _correct(operation: dict[str, Any], route: StrictRoute) -> None:
     wanted = needs_of(route.endpoint)
+    operation["operationId"] = route.name
     responses = operation["responses"]
+    # FastAPI documents its own form of 422, which we never answer with.
     responses.pop("422", None)
-    # The key's own tenant is told by the key: the parameter is there for platform keys.
     if wanted is not None:
         operation["security"] = [{"api_key": []}]
         scopes = " or ".join(f"`{scope.value}`" for scope in wanted.any_of)

@@ -8,13 +8,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from customhouse import logs
 from customhouse.app import App
 from customhouse.config import Address
 from customhouse.errors import DatabaseUnavailable, KeyServiceUnavailable, Overloaded
+from customhouse.outbound.accept import Accepted
+from customhouse.outbound.requests import EventRequest
 from customhouse.web.asgi import create
+from customhouse.web.exposition import exposition
 from customhouse.web.middleware import Asgi, Door
 from customhouse.web.server import listening
 from tests.integration.web.conftest import Api, problem
@@ -187,3 +191,56 @@ async def test_every_problem_has_a_page_at_its_type(acme: Api) -> None:
     assert page.status_code == 200
     assert "not_found" in page.text
     problem(await acme("GET", "/problems/none"), 404, "not_found")
+
+
+async def test_a_refusal_by_postgresql_is_internal_and_tells_nothing(lines: io.StringIO, acme: Api, owner: asyncpg.Connection) -> None:
+    await owner.execute("drop table event_types cascade")
+    answer = await acme("GET", "/v1/event-types")
+    said = problem(answer, 500, "internal_error")
+    assert "event_types" not in said["detail"]
+    [line] = [one for one in map(json.loads, lines.getvalue().splitlines()) if one["event"] == "unexpected"]
+    assert line["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_surprise_behind_the_framework_is_told_once(lines: io.StringIO, acme: Api, app: App) -> None:
+    del app.policies
+    answer = await acme("GET", "/v1/tenants/acme/privacy-policy")
+    problem(answer, 500, "internal_error")
+    [line] = [one for one in map(json.loads, lines.getvalue().splitlines()) if one["event"] == "unexpected"]
+    assert (line["error"], line["request_id"]) == ("AttributeError", answer.headers["x-request-id"])
+
+
+async def test_a_surprise_in_one_member_of_a_batch_leaves_the_others_their_answers(lines: io.StringIO, acme: Api, app: App) -> None:
+    bad = {"event_type": "bad", "data": {}}
+    accept = app.acceptor.accept
+
+    async def failing(request: EventRequest, *args: Any, **options: Any) -> Accepted:
+        if request.event_type == "bad":
+            raise ValueError("canary-4711")
+        return await accept(request, *args, **options)
+
+    app.acceptor.accept = failing  # type: ignore[method-assign]  # a fault that no input can bring about
+    answer = await acme("POST", "/v1/events/batch", {"events": [bad, {"event_type": "good", "data": {}}]})
+    assert [one["status"] for one in answer.json()["results"]] == [500, 202]
+    assert "canary" not in answer.text + lines.getvalue()
+
+
+async def test_other_protocols_are_turned_away(app: App) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    door = create(app)
+    messages: list[Any] = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    await door({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    sent.clear()
+    await door({"type": "websocket", "path": "/v1/events", "headers": []}, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1000}]
+    sent.clear()
+    await exposition(app)({"type": "lifespan"}, receive, send)
+    assert sent == []

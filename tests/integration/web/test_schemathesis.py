@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 SEED = "4711"
 # What JSON Schema cannot say, so data that fits the description may be refused: an opaque cursor, what may be dialled, a moment in
-# the future, a schema that is one, an identifier that tells who somebody is, a connection that exists.
+# the future, a schema that is one, text without NUL, an identifier that tells who somebody is, a connection that exists.
 MORE_THAN_SCHEMA = (
     "GET /v1/api-keys",
     "GET /v1/audit",
@@ -30,6 +30,7 @@ MORE_THAN_SCHEMA = (
     "PATCH /v1/connections/{connection_id}",
     "POST /v1/event-types",
     "POST /v1/events",
+    "POST /v1/events/batch",
     "POST /v1/tenants",
 )
 # Keys of two users of one tenant may see the same: access goes by tenant and scope, and the tenancy matrix holds that.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from customhouse.web.asgi import reference
 from customhouse.web.bodies import MANAGEMENT_CAP
 from customhouse.web.pages import DEFAULT, MOST
 from customhouse.web.protocol import BODY_SECONDS, HEAD_BYTES, HEAD_FIELDS, HEAD_SECONDS
 from customhouse.web.publish import BATCH_BYTES, BATCH_EVENTS
+from customhouse.web.routes import router
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 
@@ -34,3 +37,12 @@ def test_the_limits_on_the_page_are_those_in_the_code() -> None:
         f"| a page | `limit` 1–{MOST}, default {DEFAULT} |",
     ):
         assert text in PAGE
+
+
+def test_a_private_route_that_does_not_say_what_it_needs_does_not_load() -> None:
+    async def open_to_all() -> None:
+        """Forgotten."""
+
+    with pytest.raises(TypeError, match="does not declare"):
+        router("x").get("/v1/secrets")(open_to_all)
+    assert router("x").get("/open")(open_to_all) is open_to_all
