@@ -79,9 +79,9 @@ def _close(stage: Stage, seconds: float, keep: Path | None) -> None:
     chapters: dict[str, list[bool]] = {}
     for claim in stage.claims:
         chapters.setdefault(claim.chapter, []).append(claim.held)
-    lines = [f"{'✓' if all(held) else '✗'} {chapter} ({sum(held)} of {len(held)})" for chapter, held in chapters.items()]
+    lines = [f"{stage.mark(holds=all(held))} {chapter} ({sum(held)} of {len(held)})" for chapter, held in chapters.items()]
     if failed:
-        lines += ["", "Did not hold:", *[f"✗ {claim.chapter}: {claim.sentence}" for claim in failed]]
+        lines += ["", "Did not hold:", *[f"{stage.mark(holds=False)} {claim.chapter}: {claim.sentence}" for claim in failed]]
     title = f"{len(stage.claims) - len(failed)} of {len(stage.claims)} claims held, in {seconds:.0f} s"
     stage.panel(title, lines, good=not failed)
     stage.commands("Try next", _next(keep))

@@ -77,11 +77,17 @@ class Stage:
         """State something that was checked; returns whether it held."""
         self.claims.append(Claim(self._chapter, sentence, holds))
         if self.plain:
-            self._line(f"   {'ok ' if holds else 'NOT'} {sentence}")
+            self._line(f"   {self.mark(holds=holds)} {sentence}")
         else:
-            mark = ("  ✓ ", "bold green") if holds else ("  ✗ ", "bold red")
+            mark = (f"  {self.mark(holds=holds)} ", "bold green" if holds else "bold red")
             self._console.print(Text.assemble(mark, sentence if holds else (sentence, "red")))
         return holds
+
+    def mark(self, *, holds: bool) -> str:
+        """Return what stands before a claim."""
+        if self.plain:
+            return "ok " if holds else "NOT"
+        return "✓" if holds else "✗"
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows."""
