@@ -210,26 +210,32 @@ class Endpoints:
             row = await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
             if row is None:
                 raise NotFound
-            if row["status"] == "disconnected":
-                raise Conflict("This connection is disconnected already.")
-            await conn.execute(SQL["end_connection"], tenant, connection_id)
-            await conn.execute(SQL["destroy_secrets"], tenant, connection_id)
-            if self._drop_payloads:
-                await conn.execute(SQL["hold_waiting_payloads"], tenant, connection_id)
-            cancelled = [row["delivery_id"] for row in await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected")]
-            if self._drop_payloads:
-                await conn.execute(SQL["drop_ended_payloads"], tenant, cancelled)
-            entry_id = await log.append(
-                conn,
-                self._clock,
-                tenant,
-                origin,
-                tags.CONNECTION_DISCONNECTED,
-                connection_id=connection_id,
-                detail={"deliveries_cancelled": len(cancelled)},
-            )
+            ended = None if row["status"] == "disconnected" else await self._end(conn, tenant, connection_id, origin)
+        # Also for one that has ended already: the process that ended it may have died before it came here.
         await self._vault.destroy_connection_key(tenant, connection_id)
-        return Receipt(connection_id, len(cancelled), entry_id, self._clock.now())
+        if ended is None:
+            raise Conflict("This connection is disconnected already.")
+        entry_id, cancelled = ended
+        return Receipt(connection_id, cancelled, entry_id, self._clock.now())
+
+    async def _end(self, conn: Executor, tenant: TenantId, connection_id: UUID, origin: Origin) -> tuple[UUID, int]:
+        await conn.execute(SQL["end_connection"], tenant, connection_id)
+        await conn.execute(SQL["destroy_secrets"], tenant, connection_id)
+        if self._drop_payloads:
+            await conn.execute(SQL["hold_waiting_payloads"], tenant, connection_id)
+        cancelled = [row["delivery_id"] for row in await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected")]
+        if self._drop_payloads:
+            await conn.execute(SQL["drop_ended_payloads"], tenant, cancelled)
+        entry_id = await log.append(
+            conn,
+            self._clock,
+            tenant,
+            origin,
+            tags.CONNECTION_DISCONNECTED,
+            connection_id=connection_id,
+            detail={"deliveries_cancelled": len(cancelled)},
+        )
+        return entry_id, len(cancelled)
 
     async def _insert(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from customhouse.clock import rfc3339
@@ -160,6 +161,13 @@ async def test_disconnecting_answers_a_receipt_and_leaves_a_trace(acme: Api) -> 
     problem(await acme("PATCH", path, {"paused": False}), 409, "conflict")
     entries = (await acme("GET", f"/v1/audit?connection_id={made['connection_id']}&type=connection.disconnected")).json()["data"]
     assert [one["entry_id"] for one in entries] == [entry_id]
+
+
+async def test_disconnecting_again_finishes_what_a_dead_process_left(acme: Api, owner: asyncpg.Connection) -> None:
+    made = await _connect(acme)
+    await owner.execute("update connections set status = 'disconnected', url_sealed = null")
+    problem(await acme("DELETE", f"/v1/connections/{made['connection_id']}"), 409, "conflict")
+    assert {row["state"] for row in await owner.fetch("select state from data_keys where purpose = 'connection'")} == {"destroyed"}
 
 
 async def test_lists_come_in_pages_without_gaps_or_repeats(acme: Api) -> None:
