@@ -219,6 +219,7 @@ class Engine:
     async def stop(self) -> None:
         """Start nothing more, let what is on the wire end and be written, give the rest back."""
         self._stopping = True
+        self._recorder.hurry()
         await self._give_back(self._put_down(), seconds=0.0)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._attempt_seconds + 5)

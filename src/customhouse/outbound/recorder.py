@@ -21,6 +21,7 @@ _MOST_WAITING: Final = 100_000
 """Never reached: the engine holds less than that."""
 _FIRST_PAUSE: Final = 0.1
 _LAST_PAUSE: Final = 2.0
+_PATIENCE_AT_STOP: Final = 5.0
 
 
 class Recorder:
@@ -32,6 +33,7 @@ class Recorder:
         self._failpoints = failpoints
         self._process_id = process_id
         self._drop_payloads = drop_payloads
+        self._patience = LEASE_SECONDS
         self._group: GroupCommit[Result, bool] = GroupCommit(
             self._flush, largest=_LARGEST_GROUP, at_once=_GROUPS_AT_ONCE, most_waiting=_MOST_WAITING
         )
@@ -44,6 +46,10 @@ class Recorder:
         """
         return await self._group.submit(result)
 
+    def hurry(self) -> None:
+        """Keep results for seconds only from now on: the process ends, and whoever is left tries their deliveries again."""
+        self._patience = _PATIENCE_AT_STOP
+
     async def close(self) -> None:
         """Wait until everything that is in has been written."""
         await self._group.close()
@@ -54,7 +60,7 @@ class Recorder:
             try:
                 return await self._write(group)
             except DatabaseUnavailable as error:
-                if waited > LEASE_SECONDS:
+                if waited > self._patience:
                     return [error] * len(group)
                 await asyncio.sleep(pause)
                 waited += pause
