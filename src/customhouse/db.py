@@ -21,6 +21,7 @@ _COMMAND_TIMEOUT: Final = 30.0
 _ACQUIRE_TIMEOUT: Final = 10.0
 _RECONNECT_FIRST: Final = 0.05
 _RECONNECT_LAST: Final = 1.0
+_STATEMENT: Final = "select true"
 
 
 class Executor(Protocol):
@@ -289,6 +290,8 @@ class Migrator:
 
     async def apply(self, version: int, name: str, checksum: str, sql: str) -> None:
         """Run one migration and record it, both or neither."""
+        # The driver stumbles over a text without any statement, as one of comments alone is.
+        whole = f"{sql}\n{_STATEMENT}"
         async with self._conn.transaction():
             await self._conn.execute(
                 """
@@ -297,7 +300,7 @@ class Migrator:
                     version integer primary key, name text not null, checksum text not null, applied_at timestamptz not null default now());
                 """
             )
-            await self._conn.execute(sql)
+            await self._conn.execute(whole)
             await self._conn.execute("grant select on customhouse.schema_migrations to customhouse_service")
             await self._conn.execute(
                 "insert into customhouse.schema_migrations (version, name, checksum) values ($1, $2, $3)", version, name, checksum
