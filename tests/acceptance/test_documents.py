@@ -52,7 +52,7 @@ async def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     assert len((shell + python).strip().splitlines()) <= 20
     async with recorder() as receiver:
         with running("up", tmp_path / "log", settings(tmp_path)) as (_, port):
-            script = f"set -eu\n{shell}\n{sys.executable} - <<'PYTHON'\n{python}\nPYTHON\n"
+            script = f"set -eu\n{shell}\n.venv/bin/python - <<'PYTHON'\n{python}\nPYTHON\n"
             script = script.replace("127.0.0.1:8300", f"127.0.0.1:{port}").replace("127.0.0.1:9000", f"127.0.0.1:{receiver.port}")
             done = await asyncio.to_thread(
                 subprocess.run,

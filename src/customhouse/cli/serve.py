@@ -10,6 +10,7 @@ from customhouse import __version__, logs
 from customhouse.cli.platform_key import hand_over
 from customhouse.cli.surroundings import aside, settings
 from customhouse.config import Address, Settings
+from customhouse.errors import SettingsError
 from customhouse.types import Secret
 from customhouse.web.server import serve
 
@@ -28,7 +29,11 @@ def serve_command() -> None:
     Settings come from the environment; `customhouse doctor` tells whether they are in order. SIGTERM ends it, after requests and
     deliveries under way.
     """
-    _run(settings(dev=False))
+    try:
+        chosen = settings(dev=False)
+    except SettingsError as error:
+        raise SettingsError(f"{error.detail}\nOn a developer's machine, `customhouse up` needs none of them.") from None
+    _run(chosen)
 
 
 def _run(chosen: Settings) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -16,7 +18,7 @@ from customhouse.cli.checkup import Finding, Verdict
 from customhouse.clock import SystemClock
 from customhouse.config import Address, Settings, load
 from customhouse.crypto.kms_local import load_local_key
-from tests.commands import call
+from tests.commands import PROGRAM, call, surroundings
 from tests.conftest import Server
 from tests.receivers import recorder, status
 
@@ -205,3 +207,18 @@ def test_the_command_prints_json_and_ends_with_0_where_all_is_well(tmp_path: Pat
     said = parse_object(done.stdout.encode())
     assert said["in_order"] is True
     assert not (tmp_path / "data").exists()
+
+
+def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    given = surroundings({"DATA_DIR": str(tmp_path / "data"), "LISTEN": "127.0.0.1:0", "FAILPOINTS": ""}) | {"TERM": "xterm-256color"}
+    done = subprocess.run([*PROGRAM, "doctor", "--dev"], env=given, stdin=subprocess.DEVNULL, stdout=theirs, timeout=60, check=False)
+    os.close(theirs)
+    shown = b""
+    while b"in order." not in shown:
+        shown += os.read(ours, 65536)
+    os.close(ours)
+    assert done.returncode == 0
+    assert b"\x1b[32mok" in shown
+    assert b"what was found" in shown
+    assert b"Everything is in order." in shown

@@ -68,6 +68,14 @@ async def test_a_first_start_hands_the_key_over_once_and_commands_work_beside_it
         ended = call("api-key", "revoke", key_id, "--dev", "--tenant", "acme", settings=settings)
         assert ended.returncode == 0, ended.stderr
         assert (await acme.get("/v1/audit")).status == 401
+        more = call(*("api-key", "create", "--dev", "--platform", "--name", "n", "--scope", "admin", "--json"), settings=settings)
+        said = parse_object(more.stdout.encode())
+        assert (said["tenant_id"], said["scopes"], said["expires_at"]) == ("_platform", ["admin"], None)
+        second = Api(port, Secret(str(said["api_key"]).encode()))
+        assert (await second.get("/v1/tenants/acme")).status == 200
+        json_ended = call("api-key", "revoke", str(said["key_id"]), "--dev", "--platform", "--json", settings=settings)
+        assert parse_object(json_ended.stdout.encode())["revoked"] is True
+        assert (await second.get("/v1/tenants/acme")).status == 401
         missing = call("api-key", "revoke", key_id, "--dev", "--platform", settings=settings)
         assert (missing.returncode, missing.stderr) == (1, "customhouse: _platform has no such key.\n")
 
@@ -131,6 +139,9 @@ async def test_somebody_elses_database_is_migrated_by_its_owner_alone(database_s
     assert refused.returncode == 1
     assert "CUSTOMHOUSE_MIGRATE_DATABASE_URL" in refused.stderr
     assert call("db", "migrate", settings={"MIGRATE_DATABASE_URL": database_server.owner}).stdout == "Nothing is pending.\n"
+    unseen = call("db", "status", settings={"DATABASE_URL": database_server.app})
+    assert (unseen.returncode, "CUSTOMHOUSE_MIGRATE_DATABASE_URL" in unseen.stderr) == (1, True)
+    assert call("db", "status", settings={"MIGRATE_DATABASE_URL": database_server.owner}).returncode == 0
 
 
 def test_a_terminal_is_greeted_and_shown_the_key(tmp_path: Path, settings: dict[str, str]) -> None:
@@ -141,6 +152,7 @@ def test_a_terminal_is_greeted_and_shown_the_key(tmp_path: Path, settings: dict[
     os.close(theirs)
     shown = b""
     try:
+        # Reading fails when the other end closes, which it must not do before it has greeted.
         while b"docs: http://" not in shown:
             shown += os.read(ours, 4096)
         process.send_signal(signal.SIGINT)
