@@ -151,16 +151,16 @@ CREATE FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_leas
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
     AS $$
+  -- By place, not by key: whatever the planner believes about the table, no more than these rows are read.
   update customhouse.delivery_queue q
   set owner = p_process, lease = q.lease + 1, lease_until = now() + p_lease
-  from (
-    select d.tenant_id, d.delivery_id from customhouse.delivery_queue d
+  where q.ctid = any (array(
+    select d.ctid from customhouse.delivery_queue d
     where d.owner is null and d.next_at <= now()
     order by d.next_at
     limit p_limit
     for update skip locked
-  ) due
-  where q.tenant_id = due.tenant_id and q.delivery_id = due.delivery_id
+  ))
   returning q.tenant_id, q.delivery_id, q.lease
 $$;
 
@@ -359,15 +359,14 @@ declare
 begin
   update customhouse.delivery_queue q
   set owner = null, lease_until = null, lease = q.lease + 1, next_at = now()
-  from (
-    select d.tenant_id, d.delivery_id from customhouse.delivery_queue d
+  where q.ctid = any (array(
+    select d.ctid from customhouse.delivery_queue d
     where d.owner is not null
       and (d.lease_until < now()
            or not exists (select from customhouse.processes p where p.process_id = d.owner and p.heartbeat_at > now() - p_silence))
     limit 5000
     for update skip locked
-  ) lost
-  where q.tenant_id = lost.tenant_id and q.delivery_id = lost.delivery_id;
+  ));
   get diagnostics recovered = row_count;
   delete from customhouse.processes p where p.heartbeat_at < now() - p_silence * 10;
   return recovered;
