@@ -222,7 +222,7 @@ class App:
         self._run("jobs", self._worker.run)
         self._run("keys", self.vault.keep_fresh)
         await asyncio.wait_for(heard.wait(), timeout=30)
-        _log.info("started", version=__version__, process_id=str(self.process_id))
+        _log.info("started", version=__version__, process_id=ids.show("prc", self.process_id))
         return token
 
     async def stop(self) -> None:
@@ -239,7 +239,7 @@ class App:
         await self.egress.aclose()
         await self.vault.close()
         await self.database.close()
-        _log.info("stopped", process_id=str(self.process_id))
+        _log.info("stopped", process_id=ids.show("prc", self.process_id))
 
     async def ready(self) -> list[Check]:
         """Look at everything that a request needs."""

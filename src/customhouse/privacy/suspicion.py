@@ -22,8 +22,9 @@ _CLEAN_SHAPE: Final = re.compile(
     r"|[A-Za-z_./-]{1,11}|(?:[A-Za-z]{1,6}-)?\d{1,4}(?:[.,]\d{1,2})?"
     r"|(?:(?!dot )[A-Za-z]{1,11}[,;.!?]? ){1,64}[A-Za-z]{1,11}[.!?]?"
 )
+_MARK: Final = re.compile(rf"&#|&commat|\\u|%[0-9A-Fa-f]{{2}}|(?i: dot )|{'|'.join(map(re.escape, PHRASES))}")
+_PREFIX: Final = re.compile("|".join(map(re.escape, PREFIXES)))
 _HIDDEN_AT: Final = re.compile(r"[(\[{<]\s{0,2}(?:at|arroba|chiocciola|małpa)\b", re.IGNORECASE)
-_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _DIGITS: Final = re.compile(r"\d(?:[ .\-/()]{0,3}\d){5,}")
 _GROUPS: Final = re.compile(r"\d+")
 _FEWEST_NATIONAL: Final = 9
@@ -31,13 +32,12 @@ _FEWEST_CARD: Final = 13
 _FEWEST_LABELLED: Final = 7
 _LONGEST_FIRST_GROUP: Final = 3
 # Each pattern begins with a digit or a literal, so that the search skips to the few places that matter.
-_V4: Final = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")
 _LONG_NUMBER: Final = re.compile(r"\d{6}(?:[-+]\d{4}|\d{2}(?:[ -]?[A-Za-z]|\ ?\d\ ?[A-Z])|\d(?:(?<=[A-Za-z]\d{7})|(?<=[A-Za-z][ -]\d{7})))")
-_CORSICAN: Final = re.compile(r"2[ABab]\ ?\d{3}\ ?\d{3}")
 _IBAN_BEFORE: Final = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d).{0,32}$")
 _CODICE_FISCALE: Final = re.compile(r"\d\d(?<=[A-Za-z]{6}\d\d)[A-Za-z]")
 _LONG_WORD: Final = 12
-_V6: Final = re.compile(r":[0-9A-Fa-f]{0,4}:(?:[0-9A-Fa-f]|:)")
+# IP addresses of both versions, and French numbers of Corsicans, which have a letter among the digits.
+_ADDRESS: Final = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]|2[ABab]\ ?\d{3}\ ?\d{3}")
 _WORDS: Final = re.compile(r"[^\W\d_]+")
 _LABELS: Final = phones.LABELS | accounts.LABELS
 _LABELS_WITHOUT_SPACES: Final = phones.LABELS_WITHOUT_SPACES + accounts.LABELS_WITHOUT_SPACES
@@ -56,16 +56,13 @@ def is_suspect(text: str) -> bool:
     text = plain(text)
     if not text.isascii():
         text = f"{text}\n{spaced(text)}"
-    if "@" in text or "&#" in text or "&commat" in text or "\\u" in text or " dot " in text.lower():
+    if "@" in text or _MARK.search(text) or _HIDDEN_AT.search(text):
         return True
-    if any(phrase in text for phrase in PHRASES) or ("%" in text and _ESCAPE.search(text)):
-        return True
-    if any(bracket in text for bracket in "([{<") and _HIDDEN_AT.search(text):
-        return True
-    words = " ".join([word for word in text.split() if len(word) >= _LONG_WORD])
-    if any(prefix in words for prefix in PREFIXES) or BASE64_OF_ASCII.search(words):
-        return True
-    if any(pattern.search(text) for pattern in (_V4, _V6, _CORSICAN)) or _CODICE_FISCALE.search(words):
+    if len(text) >= _LONG_WORD:
+        words = text if " " not in text else " ".join([word for word in text.split() if len(word) >= _LONG_WORD])
+        if words and (_PREFIX.search(words) or BASE64_OF_ASCII.search(words) or _CODICE_FISCALE.search(words)):
+            return True
+    if _ADDRESS.search(text):
         return True
     return any(_is_suspect_number(text, digits) for digits in _DIGITS.finditer(text))
 

@@ -3,9 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from customhouse.privacy.classes import PiiClass
-from customhouse.privacy.values import fits, is_bare_reference, is_meant, is_opaque
+from customhouse.privacy.detectors import detect
+from customhouse.privacy.mail import is_mail
+from customhouse.privacy.values import fits, is_bare_reference, is_meant, is_opaque, names_person
 
 GOOD: list[tuple[PiiClass, Any]] = [
     (PiiClass.EMAIL, "ada.lovelace+news@example.com"),
@@ -105,3 +109,24 @@ def test_a_bare_reference_mixes_letters_and_digits_or_is_short() -> None:
     assert not is_bare_reference("1234567")
     assert not is_bare_reference("ada")
     assert not is_bare_reference("12-34")
+
+
+_WORD = st.from_regex(r"[A-Za-z0-9]{1,12}", fullmatch=True)
+_NAME = st.from_regex(r"[a-z][a-z0-9]{1,12}", fullmatch=True)
+_MAIL = st.builds(
+    lambda local, mark, domain, top: f"{mark.join(local)}@{'.'.join(domain)}.{top}",
+    st.lists(_WORD, min_size=1, max_size=5),
+    st.sampled_from("._-"),
+    st.lists(_NAME, min_size=1, max_size=3),
+    st.from_regex(r"[a-z]{2,12}", fullmatch=True),
+)
+
+
+@given(_MAIL)
+@example("xoxb-1234567890ab@example.com")
+@example("4111.1111.1111.1111@example.com")
+@example("DE89370400440532013000@example.com")
+@example("+491511234567@example.com")
+def test_an_address_takes_the_short_way_only_where_the_long_one_ends_the_same(text: str) -> None:
+    long_way = is_mail(text) and len(text) <= 512 and not names_person(text) and set(detect(text)) <= {PiiClass.EMAIL}
+    assert fits(text, frozenset((PiiClass.EMAIL,))) == long_way

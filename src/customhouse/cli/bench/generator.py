@@ -48,7 +48,7 @@ class Counts:
 def event(tenant: str, number: int, size: int) -> bytes:
     """Return one event of about `size` bytes: an order and a person, with a field that the policy removes."""
     data: dict[str, Any] = {
-        "person": {"person_id": f"p_{number}", "work_email": f"person{number}@example.com", "phone": "+49 30 23125 014"},
+        "person": {"person_id": f"p_{number}", "work_email": "ada.lovelace@example.com", "phone": "+49 30 23125 014"},
         "order": {"order_id": f"o_{number}", "total": 129.5, "currency": "EUR", "lines": []},
     }
     body = {"tenant_id": tenant, "event_type": "order.created", "data": data}

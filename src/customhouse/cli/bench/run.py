@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import json
 import os
 import secrets
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 
 from customhouse.canonical import dump
 from customhouse.cli.bench.generator import Plan
+from customhouse.cli.loopback import NoAnswer, send
 from customhouse.db import look
 from customhouse.embedded.cluster import open_cluster
 from customhouse.errors import CustomhouseError
@@ -241,23 +241,17 @@ def _settled(data: Path, before: int, expected: int) -> int:
 
 
 def _call(port: int, method: str, path: str, body: Any = None, token: str | None = None) -> dict[str, Any]:
-    conn = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        conn.request(method, path, None if body is None else dump(body), headers)
-        answer = conn.getresponse()
-        text = answer.read()
-        if answer.status >= 300:  # noqa: PLR2004 - success is 2xx
-            raise BenchError(f"{method} {path} answered {answer.status}")
-        return dict(json.loads(text))
-    finally:
-        conn.close()
+    headers = [("Content-Type", "application/json")] + ([("Authorization", f"Bearer {token}")] if token else [])
+    answer = asyncio.run(send(port, method, path, headers, b"" if body is None else dump(body)))
+    if answer.refused:
+        raise BenchError(f"{method} {path} answered {answer.status}")
+    return answer.json()
 
 
 def _is_ready(port: int) -> bool:
     try:
         _call(port, "GET", "/readyz")
-    except (OSError, http.client.HTTPException, BenchError):
+    except (NoAnswer, BenchError):
         return False
     return True
 
