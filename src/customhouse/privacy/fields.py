@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from customhouse.privacy.classes import PiiClass
+from customhouse.privacy.text import plain
 
 
 def _words(text: str) -> frozenset[str]:
@@ -122,9 +123,9 @@ _CANONICAL: Final = {name.replace("_", ""): name for name in (*PERSON_FIELDS, *P
 
 
 def normal_name(key: str) -> str:
-    """Return a key in snake_case without accents: `Work-EMail`, `workEMail` and `work_e_mail` are the same."""
+    """Return a key in snake_case without accents and invisible characters: `Work-EMail`, `workEMail` and `work_e_mail` are the same."""
     if not key.isascii():
-        key = "".join(c for c in unicodedata.normalize("NFKD", key) if not unicodedata.combining(c))
+        key = "".join(c for c in unicodedata.normalize("NFKD", plain(key)) if not unicodedata.combining(c))
     return _JOINTS.sub("_", _HUMP.sub("_", key)).strip("_").lower()
 
 
@@ -167,9 +168,9 @@ _FLAT: Final = re.compile(r"[./:\[\]]+")
 
 
 def read_name(key: str) -> FieldName:
-    """Return what a key says about its value; keys longer than 64 characters say nothing."""
+    """Return what a key says about its value; of a key longer than 64 characters, what its end says, and that it is no name to allow."""
     if len(key) > _MAX_NAME:
-        return NAMELESS
+        return replace(read_name(key[-_MAX_NAME:]), name="", opaque_id=False, neutral=False, printable=False)
     name = canonical_name(key)
     parts = [canonical_name(part) for part in _FLAT.split(key) if part]
     in_person = len(parts) > 1 and any(part in PERSON_CONTAINERS for part in parts[:-1])
@@ -190,7 +191,7 @@ def read_name(key: str) -> FieldName:
         container=container,
         opaque_id=opaque and everywhere is None,
         neutral=name.rsplit("_", 1)[-1] in NEUTRAL_FIELDS,
-        printable=_is_printable(name, len(parts)),
+        printable=key.isprintable() and _is_printable(name, len(parts)),
         in_person=in_person,
     )
 

@@ -19,6 +19,7 @@ _INVISIBLE: Final = dict.fromkeys(
 _DASHES: Final = dict.fromkeys([*range(0x2010, 0x2016), 0x2043, 0x2212, 0x30FC], "-")
 _LOOKALIKES: Final = _INVISIBLE | _DASHES | {0x3002: ".", 0xFF61: ".", 0x2024: "."}
 
+_FOREIGN_DIGIT: Final = re.compile(r"(?![0-9])\d")
 _UNICODE_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
 _UNSPACED: Final = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
 _EDGE: Final = re.compile(rf"(?<=[0-9A-Za-z])(?=[{_UNSPACED}])|(?<=[{_UNSPACED}])(?=[0-9A-Za-z+(])")
@@ -32,10 +33,11 @@ BASE64_OF_ASCII: Final = re.compile(
 
 
 def plain(text: str) -> str:
-    """Return text in compatibility form (NFKC), without invisible characters, with ASCII dashes and dots."""
+    """Return text in compatibility form (NFKC), without invisible characters, with ASCII digits, dashes and dots."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)
+    text = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)
+    return _FOREIGN_DIGIT.sub(_ascii_digit, text)
 
 
 def spaced(text: str) -> str:
@@ -65,6 +67,10 @@ def readings(text: str) -> list[str]:
     if hidden:
         found.append(hidden)
     return found + [apart for reading in found if (apart := spaced(reading)) != reading]
+
+
+def _ascii_digit(digit: re.Match[str]) -> str:
+    return str(unicodedata.decimal(digit[0]))
 
 
 def _character(escape: re.Match[str]) -> str:

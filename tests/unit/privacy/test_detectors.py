@@ -159,3 +159,15 @@ def test_eight_times_the_text_takes_far_less_than_eight_times_eight_the_work(num
         return time.process_time() - before
 
     assert work(96 * 1024) < 32 * max(work(12 * 1024), 0.005)
+
+
+@pytest.mark.parametrize(
+    ("text", "pii_class"),
+    [
+        ("\u0660\u0661\u0665\u0661\u0661\u0662\u0663\u0664\u0665\u0666\u0667", PiiClass.PHONE),
+        ("+\u0664\u0669 \u0661\u0665\u0661 \u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668", PiiClass.PHONE),
+        ("\u0964 \u096a\u0967\u0967\u0967 1111 \u0967\u0967\u0967\u0967 1111", PiiClass.PAYMENT_CARD),
+    ],
+)
+def test_a_number_is_found_in_the_digits_of_every_script(text: str, pii_class: PiiClass) -> None:
+    assert pii_class in detect(text)

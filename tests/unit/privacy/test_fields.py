@@ -87,6 +87,25 @@ def test_a_key_of_the_closed_lists_is_printable(key: str) -> None:
     assert read_name(key).printable
 
 
+@pytest.mark.parametrize("key", ["per\u200bson", "per\u00adson", "\ufeffperson", "\uff50erson", "p\u00e9rson", "billing\u2010contact"])
+def test_a_container_is_recognised_whatever_hides_in_its_name(key: str) -> None:
+    assert read_name(key).container
+
+
+@pytest.mark.parametrize("key", ["per\u200bson", "pho\u2060ne", "first\u00a0name"])
+def test_a_key_with_characters_that_cannot_be_seen_is_not_printable(key: str) -> None:
+    assert not read_name(key).printable
+
+
+def test_the_end_of_a_long_key_is_read_and_never_allowed() -> None:
+    container, field, flat = read_name("x" * 80 + "_person"), read_name("x" * 80 + "_work_email"), read_name("x" * 80 + ".person.colour")
+
+    assert container.container
+    assert flat.in_person
+    assert (field.name, flat.name) == ("", "")
+    assert not any((one.printable or one.opaque_id or one.neutral) for one in (container, field, flat, read_name("x" * 80 + "_id")))
+
+
 def test_every_listed_name_is_its_own_canonical_name() -> None:
     for name in (*KNOWN_FIELDS, *PERSON_FIELDS, *PERSON_CONTAINERS):
         assert canonical_name(canonical_name(name)) == canonical_name(name)
