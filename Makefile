@@ -1,6 +1,6 @@
 # Each target works on a fresh clone: `setup` makes .venv first, and does nothing when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pg15 check fmt bench schema clean
+.PHONY: help setup demo test test-pg15 test-redis check fmt bench schema clean
 PY := .venv/bin/python
 # More for pytest or bench: make test ARGS="-k signature -x"
 ARGS ?=
@@ -21,9 +21,13 @@ test: setup ## run the tests with the coverage gate
 	@$(PY) -m coverage json -q -o coverage.json
 	@$(PY) tests/coverage_floors.py coverage.json
 	@echo "Not run here: test-pg15 (the database suites on PostgreSQL 15): make test-pg15"
+	@echo "Not run here: test-redis (the receiver's replay cache on a Redis server): make test-redis"
 
 test-pg15: setup ## run the database tests on PostgreSQL 15 (needs its binaries)
 	$(PY) tests/on_postgresql.py 15 $(ARGS)
+
+test-redis: setup ## run the tests of the Redis replay cache (needs redis-server)
+	$(PY) -m pytest -q receiver/tests_redis $(ARGS)
 
 check: setup ## lint, format, types, import law, house rules, documents
 	$(PY) -m ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, MutableMapping
 from typing import Any, Callable, Final, Optional, final
 
+from customhouse_receiver.answers import DUPLICATE, EVENT_KEY, NOT_A_POST, Answer, refusal, settles
 from customhouse_receiver.errors import Reason, WebhookRejected
 from customhouse_receiver.event import Event
 from customhouse_receiver.receiver import Receiver
@@ -18,7 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-SCOPE_KEY: Final = "customhouse.event"
+SCOPE_KEY: Final = EVENT_KEY
 
 
 class WebhookMiddleware:
@@ -41,7 +42,7 @@ class WebhookMiddleware:
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["method"] != "POST":
-            await _answer(send, 405, b'{"reason":"method_not_allowed","retryable":false}', (b"allow", b"POST"))
+            await _answer(send, NOT_A_POST)
         else:
             await self._deliver(scope, receive, send)
 
@@ -52,10 +53,10 @@ class WebhookMiddleware:
                 return
             event = await self._receiver.averify(scope["headers"], body)
         except WebhookRejected as rejected:
-            await _refuse(send, rejected)
+            await _answer(send, refusal(rejected))
             return
         if event.duplicate:
-            await _answer(send, 200, b'{"duplicate":true}')
+            await _answer(send, DUPLICATE)
             return
         async with _Outcome(event, send) as outcome:
             await self._app({**scope, SCOPE_KEY: event}, _replaying(body, receive), outcome.send)
@@ -78,13 +79,13 @@ class _Outcome:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if 200 <= message["status"] < 300:  # noqa: PLR2004 - the class of statuses
+            if settles(message["status"]):
                 try:
                     await self._event.adone()
                 except WebhookRejected as rejected:
                     # Answering 2xx now would let a captured copy of this request through.
                     self._replaced = True
-                    await _refuse(self._send, rejected)
+                    await _answer(self._send, refusal(rejected))
             else:
                 await self._event.arelease()
         if not self._replaced:
@@ -123,13 +124,7 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, rejected: WebhookRejected) -> None:
-    body = f'{{"reason":"{rejected.reason.value}","retryable":{str(rejected.retryable).lower()}}}'.encode()
-    after = () if rejected.retry_after is None else ((b"retry-after", str(rejected.retry_after).encode()),)
-    await _answer(send, rejected.http_status, body, *after)
-
-
-async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
+async def _answer(send: Send, answer: Answer) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
