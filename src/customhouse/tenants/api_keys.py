@@ -132,7 +132,7 @@ class ApiKeys:
                 self._known[digest] = (now + (_CACHE_SECONDS if self._hearing else _UNHEARD_SECONDS), key)
         else:
             key = held[1]
-        if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= self._clock.now()):
+        if not self._is_live(key):
             raise Unauthenticated
         return key
 
@@ -222,7 +222,8 @@ class ApiKeys:
             await conn.fetchval(SQL["lock_tenant"], PLATFORM)
             if preset is not None:
                 there = False
-                for row in await conn.fetch(SQL["live_api_keys_named"], PLATFORM, _PRESET):
+                # A key that was made in another way, the first one for example, may be named as the preset: it is there already.
+                for row in await conn.fetch(SQL["live_preset_keys"], PLATFORM, _PRESET, token.token_hash):
                     if row["token_hash"] == token.token_hash:
                         there = True
                     else:
@@ -231,7 +232,7 @@ class ApiKeys:
                 if not there:
                     await self._insert(conn, PLATFORM, ids.new(), _PRESET, frozenset(Scope), SYSTEM, token, None)
                 return None
-            if await conn.fetchval(SQL["count_api_keys"], PLATFORM):
+            if await conn.fetchval(SQL["count_live_api_keys"], PLATFORM):
                 return None
             await self._insert(conn, PLATFORM, ids.new(), "first", frozenset(Scope), SYSTEM, token, None)
             return token.secret
@@ -267,16 +268,24 @@ class ApiKeys:
         return _key_of(tenant, row)
 
     async def _find(self, token_hash: bytes) -> ApiKey:
-        # Nothing but ids may cross tenants: the key itself is read inside its tenant.
-        rows = await self._database.call(SQL["resolve_api_key"], token_hash)
-        if len(rows) != 1:
+        # Nothing but ids may cross tenants: the key itself is read inside its tenant. A preset token can have been set before,
+        # and ended since: one hash then has several rows, of which one at most is live.
+        found = [
+            key
+            for row in await self._database.call(SQL["resolve_api_key"], token_hash)
+            if (key := await self._matching(TenantId(row["tenant_id"]), row["key_id"], token_hash)) is not None and self._is_live(key)
+        ]
+        if len(found) != 1:
             raise Unauthenticated
-        tenant = TenantId(rows[0]["tenant_id"])
+        return found[0]
+
+    async def _matching(self, tenant: TenantId, key_id: UUID, token_hash: bytes) -> ApiKey | None:
         async with self._database.transaction(tenant) as conn:
-            row = await conn.fetchrow(SQL["get_api_key"], tenant, rows[0]["key_id"])
-        if row is None or not secrets.compare_digest(row["token_hash"], token_hash):
-            raise Unauthenticated
-        return _key_of(tenant, row)
+            row = await conn.fetchrow(SQL["get_api_key"], tenant, key_id)
+        return None if row is None or not secrets.compare_digest(row["token_hash"], token_hash) else _key_of(tenant, row)
+
+    def _is_live(self, key: ApiKey) -> bool:
+        return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._clock.now())
 
     async def _minted(self, secret: Secret) -> _Token:
         # Before any transaction: a cold key must not hold a database connection while it waits for another.

@@ -20,11 +20,12 @@ where tenant_id = $1 and ($2::uuid is null or key_id < $2) order by key_id desc 
 -- name: revoke_api_key
 update api_keys set revoked_at = now() where tenant_id = $1 and key_id = $2 and revoked_at is null returning key_id
 
--- name: live_api_keys_named
-select key_id, token_hash from api_keys where tenant_id = $1 and name = $2 and revoked_at is null
+-- name: live_preset_keys
+select key_id, token_hash from api_keys
+where tenant_id = $1 and (name = $2 or token_hash = $3) and revoked_at is null and (expires_at is null or expires_at > now())
 
--- name: count_api_keys
-select count(*) from api_keys where tenant_id = $1 and revoked_at is null
+-- name: count_live_api_keys
+select count(*) from api_keys where tenant_id = $1 and revoked_at is null and (expires_at is null or expires_at > now())
 
 -- name: latest_policy
 select version, allowed_fields, connections::text as connections, on_violation, created_at from privacy_policies

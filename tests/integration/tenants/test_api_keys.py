@@ -163,6 +163,40 @@ async def test_the_first_key_is_made_once_and_a_preset_one_replaces_the_preset_b
     assert (await app.api_keys.authenticate(other.reveal().decode())).scopes == frozenset(Scope)
 
 
+async def test_a_token_that_is_preset_again_lets_the_operator_in(app: App, tenant: TenantId, owner: asyncpg.Connection) -> None:
+    one, other = (Secret(f"ck_{letter * 40}".encode()) for letter in "ab")
+    for preset in (one, other, one):
+        await app.api_keys.first_platform_key(preset)
+        app.api_keys.forget()
+        assert (await app.api_keys.authenticate(preset.reveal().decode())).platform
+    # The key that was made at the first start, or by the API, named as the preset later.
+    made, token = await make(app, PLATFORM, *Scope)
+    await app.api_keys.first_platform_key(Secret(token.encode()))
+    app.api_keys.forget()
+    assert (await app.api_keys.authenticate(token)).key_id == made.key_id
+    with pytest.raises(Unauthenticated):
+        await app.api_keys.authenticate(one.reveal().decode())
+
+
+async def test_a_token_that_two_live_keys_have_is_refused(app: App, tenant: TenantId, owner: asyncpg.Connection) -> None:
+    key, token = await make(app, tenant)
+    other = await make_tenant(app, "other")
+    await make(app, other)
+    await owner.execute(
+        "update api_keys set token_hash = (select token_hash from api_keys where key_id = $1) where tenant_id = $2", key.key_id, other
+    )
+    app.api_keys.forget()
+    with pytest.raises(Unauthenticated):
+        await app.api_keys.authenticate(token)
+
+
+async def test_a_new_first_key_is_made_where_the_last_one_has_expired(app: App, owner: asyncpg.Connection) -> None:
+    await owner.execute("update api_keys set expires_at = now() - interval '1 second' where tenant_id = '_platform'")
+    token = await app.api_keys.first_platform_key(None)
+    assert token is not None
+    assert (await app.api_keys.authenticate(token.reveal().decode())).platform
+
+
 @pytest.mark.parametrize("text", ["ck_é", "ck_\ud800", "ck_\x00", "ck_" + "a" * 100_000, "ck_\n", "CK_" + "a" * 43])
 async def test_text_that_is_no_token_is_refused_like_an_unknown_one(app: App, text: str) -> None:
     with pytest.raises(Unauthenticated):
