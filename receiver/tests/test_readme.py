@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from receiver.tests.django_project import configured
 
 from customhouse_receiver import Event, Reason, Receiver, testing
+from customhouse_receiver.redis import RedisReplayCache
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 def examples() -> list[dict[str, Any]]:
-    names: list[dict[str, Any]] = [{} for _ in re.findall(r"```python\n", README)]
+    configured()
+    names: list[dict[str, Any]] = [{"__name__": "__main__"} for _ in re.findall(r"```python\n", README)]
     for namespace, source in zip(names, re.findall(r"```python\n(.*?)```", README, re.DOTALL)):
         exec(compile(source, "README.md", "exec"), namespace)
     return names
@@ -39,9 +42,11 @@ def test_the_first_example_answers_as_it_says() -> None:
     assert len(worked) == 1
 
 
-def test_the_second_example_builds() -> None:
-    assert isinstance(examples()[1]["receiver"], Receiver)
-    assert callable(examples()[1]["app"])
+def test_every_other_example_builds() -> None:
+    others = examples()[1:]
+    assert [isinstance(names["receiver"], Receiver) for names in others] == [True] * 6
+    assert [callable(names.get("app") or names["take"]) for names in others[:-1]] == [True] * 5
+    assert isinstance(others[-1]["replay"], RedisReplayCache)
 
 
 def test_every_reason_stands_in_the_table() -> None:

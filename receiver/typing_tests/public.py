@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from fastapi import APIRouter
+
 from customhouse_receiver import (
     AsyncReplayCache,
     Claim,
@@ -15,8 +17,12 @@ from customhouse_receiver import (
     Receiver,
     ReplayCache,
     WebhookRejected,
+    wsgi,
 )
 from customhouse_receiver.asgi import App, WebhookMiddleware
+from customhouse_receiver.fastapi import WebhookEvent, webhook_route
+from customhouse_receiver.flask import webhook
+from customhouse_receiver.redis import RedisReplayCache
 
 
 class Store:
@@ -80,6 +86,28 @@ async def handle_async(headers: dict[bytes, bytes], body: bytes) -> None:
 def wrap(app: App) -> App:
     """Wrap an ASGI app: what comes out is one."""
     return WebhookMiddleware(app, receiver)
+
+
+def wrap_wsgi(app: wsgi.App) -> wsgi.App:
+    """Wrap a WSGI app: what comes out is one."""
+    return wsgi.WebhookMiddleware(app, receiver)
+
+
+shared: ReplayCache = RedisReplayCache("redis://127.0.0.1", timeout=0.5)
+shared_too: AsyncReplayCache = RedisReplayCache("redis://127.0.0.1", allow_eviction=True)
+hooks = APIRouter(route_class=webhook_route(receiver))
+
+
+@hooks.post("/hooks")
+async def take(event: WebhookEvent) -> None:
+    """Take an event in FastAPI."""
+    print(event.event_id)
+
+
+@webhook(receiver)
+def view(event: Event) -> tuple[str, int]:
+    """Take an event in Flask."""
+    return event.event_id, 200
 
 
 receiver.verify({}, "text")  # type: ignore[arg-type]
