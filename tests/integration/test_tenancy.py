@@ -32,16 +32,18 @@ WITHOUT_TENANT = {"processes", "schema_migrations", "pgqueuer", "pgqueuer_log", 
 
 CROSSING = {
     "resolve_api_key_v1": ("customhouse_crossing", "TABLE(tenant_id text, key_id uuid)"),
-    "claim_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, delivery_id uuid, lease integer)"),
+    "claim_due_v2": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)"),
     "recover_leases_v1": ("customhouse_crossing", "integer"),
     "queue_depth_v1": ("customhouse_crossing", "TABLE(due bigint, waiting bigint, leased bigint)"),
     "purge_keys_v1": ("customhouse_crossing", "integer"),
+    "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
 }
 """Everything that may look across tenants, with its owner and what it answers: ids and counts (rulings §1)."""
 
 POLICIES = {
     ("api_keys", "crossing", "customhouse_crossing", "SELECT"),
+    ("connection_secrets", "crossing", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
@@ -54,6 +56,10 @@ CROSSING_RIGHTS = {
     ("api_keys.tenant_id", "SELECT"),
     ("api_keys.key_id", "SELECT"),
     ("api_keys.token_hash", "SELECT"),
+    *(
+        (f"connection_secrets.{name}", "SELECT")
+        for name in ("tenant_id", "connection_id", "purpose", "state", "activates_at", "valid_until")
+    ),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),
     ("event_keys", "SELECT"),

@@ -189,7 +189,9 @@ class Acceptor:
             key=lambda item: (item.tenant_id, item.keys[0][0] if item.keys else b""),
         )
         planned = [one for item in current for one in item.planned]
-        owned = [one.endpoint.status in SENDABLE and self._engine.reserve(one.endpoint.connection_id) for one in planned]
+        owned = [
+            one.endpoint.status in SENDABLE and self._engine.reserve(one.endpoint.tenant_id, one.endpoint.connection_id) for one in planned
+        ]
         try:
             self._failpoints.hit("accept.before_commit")
             rows = await self._database.call(SQL["accept_batch"], *self._arguments(current, newest, platform_version, owned))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 from uuid import UUID
 
@@ -26,6 +27,10 @@ _BUSY_PAUSE: Final = 0.05
 _IDLE_PAUSE: Final = 0.5
 _AWAY_PAUSE: Final = 5.0
 _CROWDED_PAUSE: Final = 0.5
+_PER_CONNECTION: Final = 32
+"""Deliveries of one connection in one claim: the long backlog of one does not keep the others waiting."""
+_VISITS: Final = 500
+"""Connections looked at in one claim; the next one goes on after the last."""
 _PROVIDER: Final = "webhook"
 
 
@@ -39,6 +44,7 @@ class Claims:
         self._rosters = rosters
         self._engine = engine
         self._clock = clock
+        self._cursor: tuple[str, UUID] = ("", UUID(int=0))
 
     async def run(self) -> None:
         """Claim for ever; what fails is tried again a moment later."""
@@ -48,7 +54,11 @@ class Claims:
             except CustomhouseError as error:
                 _log.warning("claim_failed", error=error.code)
                 claimed = 0
-            await asyncio.sleep(_BUSY_PAUSE if claimed else _IDLE_PAUSE)
+            await asyncio.sleep(_BUSY_PAUSE)
+            if not claimed:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._engine.behind.wait(), _IDLE_PAUSE)
+            self._engine.behind.clear()
 
     async def once(self) -> int:
         """Claim one group and hand it to the engine; return its size."""
@@ -56,7 +66,19 @@ class Claims:
         if room <= 0:
             return 0
         leased_until = self._clock.monotonic() + LEASE_SECONDS
-        claimed = await self._database.call(SQL["claim_due"], self._engine.process_id, room, LEASE_SECONDS)
+        found = await self._database.call(
+            SQL["claim_due"],
+            self._engine.process_id,
+            room,
+            _PER_CONNECTION,
+            LEASE_SECONDS,
+            self._engine.crowded(),
+            *self._cursor,
+            _VISITS,
+        )
+        # The last row is the place to go on from, no delivery.
+        *claimed, cursor = found
+        self._cursor = (cursor["tenant_id"], cursor["connection_id"])
         if not claimed:
             return 0
         rows = await self._database.call(
@@ -68,7 +90,7 @@ class Claims:
         away: list[tuple[str, UUID, int]] = []
         crowded: list[tuple[str, UUID, int]] = []
         for row in rows:
-            if not self._engine.reserve(row["connection_id"]):
+            if not self._engine.reserve(row["tenant_id"], row["connection_id"]):
                 crowded.append((row["tenant_id"], row["delivery_id"], row["lease"]))
                 continue
             try:

@@ -1,9 +1,8 @@
-"""The deliveries in the hands of this process: a lane per connection with a cap, lanes served in turn, a cap over all."""
+"""The deliveries in the hands of this process: attempts within the caps of `lanes`, results written, leases given back in time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Final
 from uuid import UUID
 
@@ -14,25 +13,15 @@ from customhouse.errors import CustomhouseError
 from customhouse.logs import get
 from customhouse.metrics import ATTEMPT_SECONDS, DELIVERIES, DELIVERY_LATENCY, IN_FLIGHT, RETRIES, Metrics
 from customhouse.outbound.deliver import Held, Sender
+from customhouse.outbound.lanes import Lanes
 from customhouse.outbound.recorder import Recorder, release
 from customhouse.outbound.work import Result, Work
+from customhouse.types import TenantId
 
 _log: Final = get("customhouse.outbound.engine")
 _HELD_PER_SLOT: Final = 4
 """Deliveries held in memory per in-flight slot: enough to keep the slots busy, few enough to be found again soon after a kill."""
 _HELD_PAUSE: Final = 5.0
-
-
-class _Lane:
-    """What one connection has waiting and on the wire."""
-
-    __slots__ = ("held", "in_flight", "queued", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[Work] = deque()
-        self.in_flight = 0
-        self.held = 0
-        self.queued = False
 
 
 class Engine:
@@ -70,14 +59,15 @@ class Engine:
         self._recorder = recorder
         self._clock = clock
         self._concurrency = concurrency
-        self._per_connection = per_connection
         self._attempt_seconds = attempt_seconds
-        self._most_held = concurrency * _HELD_PER_SLOT
-        self._lane_most = max(per_connection * _HELD_PER_SLOT, self._most_held // 2)
-        self._lanes: dict[UUID, _Lane] = {}
-        self._turn: deque[_Lane] = deque()
-        self._held = 0
+        self._lanes = Lanes(
+            most_held=concurrency * _HELD_PER_SLOT,
+            held_per_slot=_HELD_PER_SLOT,
+            slots_per_lane=per_connection,
+        )
         self._in_flight = 0
+        self.behind = asyncio.Event()
+        """Set when a delivery found no place: the database has more than was handed over."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._suspended = True
@@ -93,7 +83,7 @@ class Engine:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken in."""
-        return 0 if self._stopping or self._suspended else self._most_held - self._held
+        return 0 if self._stopping or self._suspended else self._lanes.room
 
     def suspend(self, *, suspended: bool) -> None:
         """Stop starting attempts while this process cannot show that it lives: others may have taken its leases.
@@ -103,77 +93,53 @@ class Engine:
         resumes = self._suspended and not suspended
         self._suspended = suspended
         if resumes:
-            waiting = self._put_down()
+            waiting = self._lanes.drain()
             for work in waiting:
                 self.unreserve(work.connection_id)
             if waiting:
                 self._keep(asyncio.get_running_loop().create_task(self._give_back(waiting, seconds=0.0)))
 
-    def reserve(self, connection_id: UUID) -> bool:
+    def crowded(self) -> list[UUID]:
+        """Return the connections that can take nothing more at the moment."""
+        return self._lanes.crowded()
+
+    def reserve(self, tenant_id: TenantId, connection_id: UUID) -> bool:
         """Set a place aside for a delivery of this connection; False when there is none, and the database keeps it for later."""
-        if self.room <= 0:
-            return False
-        lane = self._lanes.get(connection_id)
-        if lane is None:
-            lane = self._lanes[connection_id] = _Lane()
-        if lane.held >= self._lane_most:
-            return False
-        lane.held += 1
-        self._held += 1
-        return True
+        if self.room > 0 and self._lanes.reserve(tenant_id, connection_id):
+            return True
+        self.behind.set()
+        return False
 
     def unreserve(self, connection_id: UUID) -> None:
         """Give a place back."""
-        lane = self._lanes[connection_id]
-        lane.held -= 1
-        self._held -= 1
-        if lane.held == 0:
-            del self._lanes[connection_id]
+        self._lanes.unreserve(connection_id)
 
     def start(self, work: Work) -> None:
         """Take a durable delivery into its reserved place."""
-        lane = self._lanes[work.connection_id]
-        lane.waiting.append(work)
-        if not lane.queued and lane.in_flight < self._per_connection:
-            lane.queued = True
-            self._turn.append(lane)
+        self._lanes.put(work)
         self._pump()
 
     def _pump(self) -> None:
-        while self._turn and self._in_flight < self._concurrency and not self._suspended and not self._stopping:
-            lane = self._turn.popleft()
-            work = lane.waiting.popleft()
-            lane.in_flight += 1
+        while self._in_flight < self._concurrency and not self._suspended and not self._stopping:
+            work = self._lanes.take()
+            if work is None:
+                return
             self._in_flight += 1
-            if lane.waiting and lane.in_flight < self._per_connection:
-                self._turn.append(lane)
-            else:
-                lane.queued = False
-            self._keep(asyncio.get_running_loop().create_task(self._run(lane, work)))
+            self._keep(asyncio.get_running_loop().create_task(self._run(work)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _put_down(self) -> list[Work]:
-        """Take what waits out of the lanes."""
-        self._turn.clear()
-        waiting = [work for lane in self._lanes.values() for work in lane.waiting]
-        for lane in self._lanes.values():
-            lane.waiting.clear()
-            lane.queued = False
-        return waiting
-
-    async def _run(self, lane: _Lane, work: Work) -> None:
+    async def _run(self, work: Work) -> None:
+        result: Result | None = None
         try:
             try:
                 result = await self._attempt(work)
             finally:
-                lane.in_flight -= 1
+                answered = None if result is None or not result.sent else result.error is None
+                self._lanes.landed(work, answered=answered)
                 self._in_flight -= 1
-                if lane.waiting and not lane.queued and lane.in_flight < self._per_connection:
-                    lane.queued = True
-                    self._turn.append(lane)
                 self._pump()
             if result is not None:
                 await self._record(result)
@@ -220,7 +186,7 @@ class Engine:
         """Start nothing more, let what is on the wire end and be written, give the rest back."""
         self._stopping = True
         self._recorder.hurry()
-        await self._give_back(self._put_down(), seconds=0.0)
+        await self._give_back(self._lanes.drain(), seconds=0.0)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._attempt_seconds + 5)
         await self._recorder.close()

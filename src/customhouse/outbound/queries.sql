@@ -11,10 +11,8 @@ select connection_id, provider, mode, status, grant_version, url_sealed, event_t
 from connections where tenant_id = $1 and provider = 'webhook' and status in ('active', 'degraded', 'paused')
 
 -- name: roster_secrets
-select s.connection_id, s.key_id, s.sealed from connection_secrets s
-where s.tenant_id = $1 and s.purpose = 'signing'
-  and (s.state = 'active' or (s.state = 'previous' and s.valid_until > now()))
-order by s.state, s.created_at desc
+select s.connection_id, s.key_id, s.state, s.activates_at, s.valid_until, s.sealed from connection_secrets s
+where s.tenant_id = $1 and s.purpose = 'signing' and s.state <> 'destroyed'
 
 -- name: accept_batch
 select event_uid, outcome, first_uid from accept_batch_v1(
@@ -28,7 +26,7 @@ select event_uid from accepted_among_v1($1, $2) as found (event_uid)
 select attempt_id from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as written (attempt_id)
 
 -- name: claim_due
-select tenant_id, delivery_id, lease from claim_due_v1($1, $2, make_interval(secs => $3))
+select tenant_id, connection_id, delivery_id, lease from claim_due_v2($1, $2, $3, make_interval(secs => $4), $5, $6, $7, $8)
 
 -- name: load_batch
 select * from load_batch_v1($1, $2, $3)
@@ -88,15 +86,20 @@ insert into connections (tenant_id, connection_id, provider, user_id, status, de
 values ($1, $2, 'webhook', $3, 'active', $4, $5, $6, $7, $8, $9, $10)
 
 -- name: insert_secret
-insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state, sealed) values ($1, $2, $3, 'signing', 'active', $4)
+insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state, sealed, activates_at)
+values ($1, $2, $3, 'signing', 'active', $4, $5)
 
 -- name: connections
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, url_host, event_types,
        signature_profile, signature_algorithm, mac, created_at, updated_at,
        array(select s.key_id from connection_secrets s
-             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.created_at) as key_ids,
+             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ids,
        array(select s.state from connection_secrets s
-             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.created_at) as key_states
+             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_states,
+       array(select s.activates_at from connection_secrets s
+             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_begins,
+       array(select s.valid_until from connection_secrets s
+             where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ends
 from connections c
 where tenant_id = $1
   and ($2::uuid is null or connection_id = $2)

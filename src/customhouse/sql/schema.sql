@@ -147,24 +147,59 @@ begin
 end
 $$;
 
-CREATE FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) RETURNS TABLE(tenant_id text, delivery_id uuid, lease integer)
-    LANGUAGE sql SECURITY DEFINER
+CREATE FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) RETURNS TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
-  -- By place, not by key: whatever the planner believes about the table, no more than these rows are read.
-  update customhouse.delivery_queue q
-  set owner = p_process, lease = q.lease + 1, lease_until = now() + p_lease
-  where q.ctid = any (array(
-    select d.ctid from customhouse.delivery_queue d
-    where d.owner is null and d.next_at <= now()
-    order by d.next_at
-    limit p_limit
-    for update skip locked
-  ))
-  returning q.tenant_id, q.delivery_id, q.lease
+#variable_conflict use_column
+declare
+  at_tenant text := p_after_tenant;
+  at_connection uuid := p_after_connection;
+  wrapped boolean := p_after_tenant = '';
+  free integer := p_limit;
+  claimed integer;
+  next_one record;
+begin
+  for visit in 1 .. p_visits loop
+    select q.tenant_id, q.connection_id into next_one
+    from customhouse.delivery_queue q
+    where q.owner is null and (q.tenant_id, q.connection_id) > (at_tenant, at_connection)
+    order by q.tenant_id, q.connection_id
+    limit 1;
+    if not found then
+      at_tenant := '';
+      at_connection := '00000000-0000-0000-0000-000000000000';
+      exit when wrapped;
+      wrapped := true;
+      continue;
+    end if;
+    exit when wrapped and p_after_tenant <> ''
+      and (next_one.tenant_id, next_one.connection_id) > (p_after_tenant, p_after_connection);
+    at_tenant := next_one.tenant_id;
+    at_connection := next_one.connection_id;
+    continue when at_connection = any (p_skip);
+    return query
+      update customhouse.delivery_queue q
+      set owner = p_process, lease = q.lease + 1, lease_until = now() + p_lease
+      from (
+        select d.tenant_id, d.delivery_id from customhouse.delivery_queue d
+        where d.owner is null and d.tenant_id = at_tenant and d.connection_id = at_connection and d.next_at <= now()
+        order by d.next_at
+        limit least(p_each, free)
+        for update skip locked
+      ) due
+      where q.tenant_id = due.tenant_id and q.delivery_id = due.delivery_id
+      returning q.tenant_id, q.connection_id, q.delivery_id, q.lease;
+    get diagnostics claimed = row_count;
+    free := free - claimed;
+    exit when free <= 0;
+  end loop;
+  return query select at_tenant, at_connection, null::uuid, null::integer;
+end
 $$;
 
-ALTER FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) OWNER TO customhouse_crossing;
+ALTER FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
     LANGUAGE plpgsql
@@ -402,6 +437,19 @@ $$;
 
 ALTER FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select distinct s.tenant_id, s.connection_id from customhouse.connection_secrets s
+  where s.purpose = 'signing'
+    and ((s.state = 'next' and s.activates_at <= p_moment)
+         or (s.state = 'previous' and (s.valid_until is null or s.valid_until <= p_moment)))
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.tell_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -537,6 +585,7 @@ CREATE TABLE customhouse.connection_secrets (
     activates_at timestamp with time zone DEFAULT now() NOT NULL,
     valid_until timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    previous_until timestamp with time zone,
     CONSTRAINT connection_secrets_check CHECK (((state = 'destroyed'::text) = (sealed IS NULL))),
     CONSTRAINT connection_secrets_purpose_check CHECK ((purpose = ANY (ARRAY['signing'::text, 'inbound'::text]))),
     CONSTRAINT connection_secrets_state_check CHECK ((state = ANY (ARRAY['next'::text, 'active'::text, 'previous'::text, 'destroyed'::text])))
@@ -900,13 +949,17 @@ CREATE INDEX attempts_unhappy_end ON ONLY customhouse.attempts USING btree (tena
 
 CREATE UNIQUE INDEX connection_secrets_active ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'active'::text);
 
+CREATE UNIQUE INDEX connection_secrets_next ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'next'::text);
+
+CREATE INDEX connection_secrets_turns ON customhouse.connection_secrets USING btree (activates_at, valid_until) WHERE (state = ANY (ARRAY['next'::text, 'previous'::text]));
+
 CREATE UNIQUE INDEX data_keys_active ON customhouse.data_keys USING btree (tenant_id, purpose, scope) WHERE (state = 'active'::text);
 
 CREATE INDEX deliveries_connection ON ONLY customhouse.deliveries USING btree (tenant_id, connection_id, delivery_id);
 
-CREATE INDEX delivery_queue_due ON customhouse.delivery_queue USING btree (next_at) WHERE (owner IS NULL);
-
 CREATE INDEX delivery_queue_owned ON customhouse.delivery_queue USING btree (owner) WHERE (owner IS NOT NULL);
+
+CREATE INDEX delivery_queue_turn ON customhouse.delivery_queue USING btree (tenant_id, connection_id, next_at) WHERE (owner IS NULL);
 
 CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at);
 
@@ -991,6 +1044,8 @@ ALTER TABLE customhouse.connections ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY crossing ON customhouse.api_keys FOR SELECT TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.connection_secrets FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing ON customhouse.delivery_queue TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (true);
@@ -1059,8 +1114,8 @@ GRANT USAGE ON SCHEMA customhouse TO customhouse_service;
 GRANT USAGE ON SCHEMA customhouse TO customhouse_crossing;
 GRANT ALL ON SCHEMA customhouse TO customhouse_upkeep;
 
-REVOKE ALL ON FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION customhouse.claim_due_v1(p_process uuid, p_limit integer, p_lease interval) TO customhouse_service;
+REVOKE ALL ON FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) TO customhouse_service;
@@ -1073,6 +1128,9 @@ GRANT ALL ON FUNCTION customhouse.recover_leases_v1(p_silence interval) TO custo
 
 REVOKE ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) TO customhouse_service;
@@ -1090,6 +1148,18 @@ GRANT SELECT,INSERT ON TABLE customhouse.attempts TO customhouse_service;
 GRANT SELECT,INSERT ON TABLE customhouse.audit_entries TO customhouse_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connection_secrets TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
+
+GRANT SELECT(purpose) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
+
+GRANT SELECT(state) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
+
+GRANT SELECT(activates_at) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
+
+GRANT SELECT(valid_until) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connections TO customhouse_service;
 

@@ -137,7 +137,7 @@ async def test_what_waited_through_a_silence_is_given_back_and_not_sent_from_mem
         gate.set()
         await settled(owner, 3)
         assert len(receiver.received) == 3
-        assert app.engine._held == 0
+        assert app.engine._lanes.held == 0
 
 
 async def test_a_process_that_cannot_show_that_it_lives_starts_nothing(
@@ -145,7 +145,7 @@ async def test_a_process_that_cannot_show_that_it_lives_starts_nothing(
 ) -> None:
     app.engine.suspend(suspended=True)
     assert app.engine.room == 0
-    assert not app.engine.reserve(endpoint.connection.connection_id)
+    assert not app.engine.reserve(tenant, endpoint.connection.connection_id)
     await publish(app, tenant)
     assert receiver.received == []
     await app.presence.beat()
@@ -225,8 +225,7 @@ async def test_one_endpoint_never_gets_more_at_once_than_its_cap_and_others_do_n
         assert stuck.most_in_flight == 3
         assert receiver.most_in_flight <= 6
         assert (len(stuck.received), len(receiver.received)) == (40, 80)
-        assert app.engine._held == app.engine._in_flight == 0
-        assert app.engine._lanes == {}
+        assert app.engine._lanes.held == app.engine._in_flight == 0
 
 
 async def test_all_endpoints_together_keep_to_the_cap_of_the_process(

@@ -1,0 +1,150 @@
+"""Whose turn it is, and how much of the road each one may take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from customhouse import ids
+from customhouse.outbound.lanes import Lanes
+from customhouse.outbound.work import Work
+from customhouse.types import TenantId
+
+
+def lanes(held: int = 1000, slots: int = 4) -> Lanes:
+    return Lanes(most_held=held, held_per_slot=4, slots_per_lane=slots)
+
+
+def work(tenant: str, connection: UUID) -> Work:
+    return Work(
+        tenant_id=TenantId(tenant),
+        delivery_id=ids.new(),
+        lease=0,
+        event_uid=ids.new(),
+        event_id="e",
+        event_type="t",
+        connection_id=connection,
+        policy_version=0,
+        tenant_version=1,
+        attempts=0,
+        expires_at=datetime(2026, 1, 1, tzinfo=UTC),
+        leased_until=0.0,
+        body_sha256=None,
+        body=b"{}",
+    )
+
+
+def fill(road: Lanes, tenant: str, connection: UUID, count: int) -> int:
+    """Hold as many deliveries as there is room for; return how many."""
+    taken = 0
+    for _ in range(count):
+        if not road.reserve(TenantId(tenant), connection):
+            break
+        road.put(work(tenant, connection))
+        taken += 1
+    return taken
+
+
+def test_a_tenant_with_many_connections_gets_no_more_turns_than_one_with_one() -> None:
+    road = lanes()
+    for _ in range(10):
+        fill(road, "many", ids.new(), 4)
+    fill(road, "one", ids.new(), 4)
+    first = Counter(taken.tenant_id for taken in (road.take() for _ in range(8)) if taken is not None)
+    assert first == {"many": 4, "one": 4}
+
+
+def test_connections_of_a_tenant_take_turns() -> None:
+    road, first, second = lanes(), ids.new(), ids.new()
+    fill(road, "acme", first, 3)
+    fill(road, "acme", second, 3)
+    assert [taken.connection_id for taken in (road.take() for _ in range(4)) if taken] == [first, second, first, second]
+
+
+def test_no_connection_has_more_on_the_wire_than_its_slots() -> None:
+    road, connection = lanes(slots=2), ids.new()
+    fill(road, "acme", connection, 5)
+    under_way = [road.take(), road.take()]
+    assert road.take() is None
+    assert under_way[0] is not None
+    road.landed(under_way[0], answered=True)
+    assert road.take() is not None
+
+
+def test_a_connection_holds_no_more_than_its_share_and_says_that_it_is_crowded() -> None:
+    road, crowded, free = lanes(slots=2), ids.new(), ids.new()
+    assert fill(road, "acme", crowded, 100) == 8
+    assert road.crowded() == [crowded]
+    assert fill(road, "acme", free, 1) == 1
+
+
+def test_everything_held_is_bounded() -> None:
+    road = lanes(held=10)
+    assert sum(fill(road, "acme", ids.new(), 3) for _ in range(10)) == 10
+    assert road.room == 0
+
+
+def test_an_endpoint_that_does_not_answer_is_left_with_one_slot_and_wins_the_others_back_by_answering() -> None:
+    road, connection = lanes(slots=8), ids.new()
+    road.reserve(TenantId("acme"), connection)
+    one = work("acme", connection)
+    seen = []
+    for answered in (False, False, False, False, True, True):
+        road.put(one)
+        assert road.take() is one
+        road.landed(one, answered=answered)
+        seen.append(road.slots(connection))
+    assert seen == [4, 2, 1, 1, 2, 3]
+
+
+def test_what_was_not_sent_says_nothing_about_the_endpoint() -> None:
+    road, connection = lanes(slots=8), ids.new()
+    road.reserve(TenantId("acme"), connection)
+    one = work("acme", connection)
+    road.put(one)
+    road.take()
+    road.landed(one, answered=None)
+    assert road.slots(connection) == 8
+
+
+def test_draining_takes_out_what_waits_and_leaves_what_is_on_the_wire() -> None:
+    road, connection = lanes(), ids.new()
+    fill(road, "acme", connection, 3)
+    under_way = road.take()
+    assert under_way is not None
+    waiting = road.drain()
+    assert len(waiting) == 2
+    assert road.take() is None
+    for one in waiting:
+        road.unreserve(one.connection_id)
+    road.landed(under_way, answered=True)
+    road.unreserve(connection)
+    assert road.held == 0
+    assert fill(road, "acme", connection, 1) == 1
+    assert road.take() is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), max_size=120))
+def test_whatever_happens_nothing_is_lost_held_twice_or_over_its_cap(steps: list[tuple[str, int, bool]]) -> None:
+    road = lanes(held=20, slots=2)
+    connections = {(tenant, number): ids.new() for tenant in "abc" for number in range(5)}
+    waiting: Counter[UUID] = Counter()
+    under_way: list[Work] = []
+    for tenant, number, answered in steps:
+        connection = connections[tenant, number]
+        if road.reserve(TenantId(tenant), connection):
+            road.put(work(tenant, connection))
+            waiting[connection] += 1
+        if (taken := road.take()) is not None:
+            waiting[taken.connection_id] -= 1
+            under_way.append(taken)
+            assert sum(one.connection_id == taken.connection_id for one in under_way) <= 2
+        if under_way and answered:
+            ended = under_way.pop(0)
+            road.landed(ended, answered=number > 0)
+            road.unreserve(ended.connection_id)
+        assert road.held == waiting.total() + len(under_way) <= 20
