@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-SUITES = ("tests/integration",)
+SUITES = ("tests/integration", "tests/migration")
 # These bring a server of their own, or none.
 APART = ("tests/integration/test_embedded.py", "tests/integration/test_kms_aws.py", "tests/integration/test_egress.py")
 

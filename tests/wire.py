@@ -14,6 +14,10 @@ _READY: bytes = b"Z\x00\x00\x00\x05I"
 """ReadyForQuery outside of a transaction: what was asked is committed."""
 
 
+_ENCRYPTION = {struct.pack(">I", 80877103), struct.pack(">I", 80877104)}
+"""SSLRequest and GSSENCRequest."""
+
+
 class _Said:
     """Reads the messages of one client (PostgreSQL's protocol 3.0 without TLS) into the statements that it runs."""
 
@@ -35,7 +39,8 @@ class _Said:
                 return ran
             kind, body = self._buffer[:head], self._buffer[head + 4 : head + length]
             self._buffer = self._buffer[head + length :]
-            self._started = True
+            # A client may ask for encryption first; the servers of the suite decline, and it goes on in clear.
+            self._started = body not in _ENCRYPTION
             if kind == b"P":
                 name, query, _ = body.split(b"\0", 2)
                 self._prepared[name] = query

@@ -40,7 +40,7 @@ async def test_events_that_come_together_share_their_statements(
             mine = [query for query in line.ran if ours.search(query.lower())]
             accepts = sum("accept_batch" in query for query in mine)
             records = sum("record_batch" in query for query in mine)
-            assert accepts <= 3, accepts
+            assert 1 <= accepts <= 3
             # Reading the tenant, its keys, policy or connections again would show here: nothing of that is asked per event.
             assert len(mine) - records <= 20, mine
             assert accepts + records < 100
