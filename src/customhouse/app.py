@@ -21,7 +21,7 @@ from customhouse.embedded.cluster import Cluster, open_cluster
 from customhouse.errors import CustomhouseError, SettingsError
 from customhouse.failpoints import Failpoints
 from customhouse.jobs.upkeep import periodic, upkeep_partitions
-from customhouse.jobs.worker import Worker
+from customhouse.jobs.worker import Periodic, Worker
 from customhouse.logs import get
 from customhouse.metrics import Metrics
 from customhouse.outbound.accept import Acceptor
@@ -33,6 +33,7 @@ from customhouse.outbound.presence import Presence
 from customhouse.outbound.reads import Reads
 from customhouse.outbound.recorder import Recorder
 from customhouse.outbound.roster import Rosters
+from customhouse.outbound.rotation import Rotations
 from customhouse.sql.migrate import Migration, compare, migrate, migrations
 from customhouse.tenants.api_keys import ApiKeys
 from customhouse.tenants.event_types import EventTypes
@@ -142,6 +143,7 @@ class App:
         self.event_types = EventTypes(database, self.clock)
         drop_payloads = not settings.payload_retention
         self.endpoints = Endpoints(database, self.vault, self.clock, https_required=https_required, drop_payloads=drop_payloads)
+        self.rotations = Rotations(database, self.vault, self.clock)
         self.reads = Reads(database)
         self.rosters = Rosters(
             database,
@@ -176,7 +178,8 @@ class App:
         )
         self.presence = Presence(database, self.engine, self.clock, self.metrics)
         self._claims = Claims(database, self.vault, self.rosters, self.engine, self.clock)
-        self._worker = Worker(database, self.metrics, periodic(database, settings.payload_retention))
+        jobs = (*periodic(database, settings.payload_retention), Periodic("signing_keys.advance", "* * * * *", self._advance_keys))
+        self._worker = Worker(database, self.metrics, jobs)
         self._hearing = False
         self._key_check: tuple[float, Check | None] = (0.0, None)
         self._tasks: list[asyncio.Task[None]] = []
@@ -301,6 +304,9 @@ class App:
                 await asyncio.sleep(1.0)
 
         self._tasks.append(asyncio.get_running_loop().create_task(guarded(), name=name))
+
+    async def _advance_keys(self) -> None:
+        await self.rotations.advance_due()
 
     def _on_change(self, tenant: str) -> None:
         changed = TenantId(tenant)

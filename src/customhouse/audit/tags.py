@@ -47,6 +47,11 @@ TENANT_KEY_DESTROYED: Final = _tag("tenant_key.destroyed", 11, "A tenant key was
 CONNECTION_KEY_DESTROYED: Final = _tag("connection_key.destroyed", 12, "A connection key was destroyed.", "key_id")
 EVENT_REFUSED: Final = _tag("event.refused", 13, "An event was refused by the privacy policy.", "event_type", "fields")
 DATA_KEY_CREATED: Final = _tag("data_key.created", 14, "A data key was created under a tenant key.", "key_id", "purpose")
+SIGNING_KEY_ROTATED: Final = _tag(
+    "signing_key.rotated", 15, "A signing key was made; it takes over at its time.", "activates_at", "previous_valid_until", "destroyed"
+)
+SIGNING_KEY_ACTIVATED: Final = _tag("signing_key.activated", 16, "A signing key took over from the one before it.")
+SIGNING_KEY_DESTROYED: Final = _tag("signing_key.destroyed", 17, "The overlap of a signing key ended; it was destroyed.")
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

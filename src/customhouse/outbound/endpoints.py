@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -13,19 +13,20 @@ from customhouse.audit.log import Origin
 from customhouse.clock import Clock
 from customhouse.crypto.envelope import RecordKey, open_sealed, seal
 from customhouse.crypto.mac import mac
-from customhouse.crypto.signatures import Algorithm, Profile, new_secret, shown
+from customhouse.crypto.signatures import Algorithm, new_secret, shown
 from customhouse.db import Database, Executor, Row
-from customhouse.egress.targets import Target, parse_target
-from customhouse.errors import Conflict, EgressRefused, Fault, Invalid, NotFound, Unsealable
+from customhouse.egress.targets import Target
+from customhouse.errors import Conflict, NotFound, Unsealable
 from customhouse.outbound.roster import MAC_PURPOSE, SQL, guarded, secret_place, url_place
-from customhouse.tenants.event_types import NAME
+from customhouse.outbound.signing import State, Term, standing
+from customhouse.outbound.wishes import Change, Wish, checked
 from customhouse.tenants.idempotency import Once
 from customhouse.types import Json, Secret, TenantId
 from customhouse.vault.vault import Vault
 
+__all__ = ["PROVIDER", "Change", "Connection", "Endpoints", "Made", "Receipt", "Wish"]
+
 PROVIDER: Final = "webhook"
-_MOST_PATTERNS: Final = 200
-_DESCRIPTION: Final = 500
 _CHANGEABLE: Final = frozenset({"active", "degraded", "paused", "disabled"})
 
 
@@ -47,31 +48,9 @@ class Connection:
     event_types: tuple[str, ...]
     signature_profile: str
     signature_algorithm: str
-    signing_keys: tuple[tuple[str, str], ...]
+    signing_keys: tuple[Term, ...]
     created_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a webhook connection shall be."""
-
-    url: str
-    event_types: tuple[str, ...] = ("*",)
-    signature_profile: str = Profile.QUEAST_V1
-    signature_algorithm: str = Algorithm.V1
-    description: str = ""
-    user_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What shall be different; None leaves a thing as it is."""
-
-    url: str | None = None
-    event_types: tuple[str, ...] | None = None
-    paused: bool | None = None
-    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +92,7 @@ class Endpoints:
             IdempotencyConflict: the key was used with another body.
             KeyServiceUnavailable: no key could be made; nothing was created.
         """
-        target = self._checked(wish)
+        target = checked(wish, https_required=self._https_required)
         connection_id = ids.new()
         async with self._database.transaction(tenant) as conn:
             if await conn.fetchrow(SQL["roster_head"], tenant) is None:
@@ -128,7 +107,7 @@ class Endpoints:
                 await self._insert(conn, tenant, connection_id, wish, target, key, mac_key, key_id, secret, origin)
         if earlier is not None:
             found = await self._read(tenant, ids.parse("con", earlier))
-            return Made(found, found.signing_keys[0][0], None)
+            return Made(found, found.signing_keys[0].key_id, None)
         return Made(await self._read(tenant, connection_id), key_id, shown(secret))
 
     async def get(self, tenant: TenantId, connection_id: UUID) -> Connection:
@@ -172,7 +151,7 @@ class Endpoints:
                 signature_algorithm=row["signature_algorithm"],
                 description=row["description"] if change.description is None else change.description,
             )
-            target = self._checked(wish)
+            target = checked(wish, https_required=self._https_required)
             status = row["status"] if change.paused is None else "paused" if change.paused else "active"
             after = dict(row) | {"event_types": wish.event_types}
             await conn.execute(
@@ -273,7 +252,7 @@ class Endpoints:
             mac(mac_key, MAC_PURPOSE, *guarded(connection_id, row, target.url)),
         )
         sealed = seal(key, secret_place(environment, tenant, connection_id, key_id), secret.reveal())
-        await conn.execute(SQL["insert_secret"], tenant, connection_id, key_id, sealed)
+        await conn.execute(SQL["insert_secret"], tenant, connection_id, key_id, sealed, self._clock.now())
         patterns: list[Json] = list(wish.event_types)
         await log.append(
             conn,
@@ -290,32 +269,6 @@ class Endpoints:
                 "key_id": key_id,
             },
         )
-
-    def _checked(self, wish: Wish) -> Target:
-        faults: list[Fault] = []
-        target: Target | None = None
-        try:
-            target = parse_target(wish.url, https_required=self._https_required)
-        except (Invalid, EgressRefused) as error:
-            faults.append(Fault("/url", error.detail))
-        if not 1 <= len(wish.event_types) <= _MOST_PATTERNS:
-            faults.append(Fault("/event_types", f"1–{_MOST_PATTERNS} patterns; an empty list would send nothing"))
-        faults += [
-            Fault(f"/event_types/{place}", "is neither *, nor an event type, nor a prefix ending in .*")
-            for place, pattern in enumerate(wish.event_types)
-            if pattern != "*" and not NAME.fullmatch(pattern.removesuffix(".*"))
-        ]
-        if wish.signature_profile not in {member.value for member in Profile}:
-            faults.append(Fault("/signature_profile", "is not one of queast-v1, standard-webhooks"))
-        if wish.signature_algorithm not in {member.value for member in Algorithm}:
-            faults.append(Fault("/signature_algorithm", "is not one of v1, v1a"))
-        elif wish.signature_algorithm == Algorithm.V1A and wish.signature_profile != Profile.STANDARD_WEBHOOKS:
-            faults.append(Fault("/signature_algorithm", "v1a goes with standard-webhooks only"))
-        if len(wish.description) > _DESCRIPTION:
-            faults.append(Fault("/description", f"at most {_DESCRIPTION} characters"))
-        if faults or target is None:
-            raise Invalid("The connection is not acceptable.", tuple(faults))
-        return target
 
     async def _key(self, tenant: TenantId, connection_id: UUID) -> RecordKey | None:
         """Return the connection's key; None where it was destroyed, or never was."""
@@ -353,7 +306,17 @@ class Endpoints:
             tuple(row["event_types"]),
             row["signature_profile"],
             row["signature_algorithm"],
-            tuple(zip(row["key_ids"], row["key_states"], strict=True)),
+            _standing(row, self._clock.now()),
             row["created_at"],
             row["updated_at"],
         )
+
+
+def _standing(row: Row, now: datetime) -> tuple[Term, ...]:
+    """Return the signing keys, each in the state that it has at this moment, the oldest first."""
+    recorded: zip[tuple[str, State, datetime, datetime | None]] = zip(
+        row["key_ids"], row["key_states"], row["key_begins"], row["key_ends"], strict=True
+    )
+    terms = [Term(*one) for one in recorded]
+    states = standing(terms, now)
+    return tuple(replace(term, state=states[term.key_id]) for term in terms)

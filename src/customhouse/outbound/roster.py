@@ -12,12 +12,13 @@ from customhouse import ids
 from customhouse.clock import Clock
 from customhouse.crypto.envelope import Place, open_sealed
 from customhouse.crypto.mac import verify_mac
-from customhouse.crypto.signatures import Profile, Signer, SigningKey, signer
+from customhouse.crypto.signatures import Profile, Signer
 from customhouse.db import Database, Row, queries
 from customhouse.egress.targets import Target, parse_target
 from customhouse.errors import EgressRefused, Invalid, NotFound, Unsealable, Unsignable
 from customhouse.logs import get
 from customhouse.outbound.envelope import integration_of
+from customhouse.outbound.signing import Term, timed_signer
 from customhouse.privacy.policy import Policy
 from customhouse.tenants import policies
 from customhouse.tenants.event_types import NOTHING_DECLARED, OPERATIONAL, Checker, event_type_of
@@ -199,13 +200,11 @@ class Rosters:
             mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
             if not verify_mac(mac_key, row["mac"], MAC_PURPOSE, *guarded(connection_id, row, url)):
                 raise Unsealable  # noqa: TRY301 - one exit for every row that is not what we wrote
-            keys = [
-                SigningKey(
-                    secret["key_id"],
-                    Secret(open_sealed(key, secret_place(self._environment, tenant, connection_id, secret["key_id"]), secret["sealed"])),
-                )
-                for secret in secrets
-            ]
+            terms = [Term(one["key_id"], one["state"], one["activates_at"], one["valid_until"]) for one in secrets]
+            opened = {
+                term.key_id: Secret(open_sealed(key, secret_place(self._environment, tenant, connection_id, term.key_id), one["sealed"]))
+                for term, one in zip(terms, secrets, strict=True)
+            }
             shown = ids.show("con", connection_id)
             return Endpoint(
                 tenant,
@@ -214,7 +213,7 @@ class Rosters:
                 row["status"],
                 tuple(row["event_types"]),
                 parse_target(url, https_required=self._https_required),
-                signer(Profile(row["signature_profile"]), keys, self._header_prefix),
+                timed_signer(Profile(row["signature_profile"]), terms, opened, self._header_prefix),
                 integration_of(shown, row["provider"]),
                 policy.effective(connection_id),
             )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
 from fastapi import Query
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from customhouse import ids
 from customhouse.errors import Fault, Invalid
 from customhouse.outbound.endpoints import Change, Connection, Made, Wish
+from customhouse.outbound.rotation import DEFAULT_DELAY, DEFAULT_OVERLAP, LONGEST_OVERLAP, Plan
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.api_keys import Scope
 from customhouse.web.auth import CallerOf, NamedTenant, needs
+from customhouse.web.moments import moment
 from customhouse.web.pages import Page, PageOf
 from customhouse.web.repeats import IdempotencyKey, once
 from customhouse.web.routes import Body, Shape, router
@@ -61,6 +63,34 @@ class ChangedConnection(Body):
     description: Description | None = None
 
 
+def _activation(value: object) -> object:
+    """Read `now` or a moment.
+
+    Raises:
+        PydanticCustomError: it is neither.
+    """
+    return value if value is None or value == "now" else moment(value)
+
+
+class NewRotation(Body):
+    """When a new signing key begins to sign, and how long the earlier ones stay valid after that."""
+
+    activate_at: Annotated[
+        Literal["now"] | datetime | None,
+        BeforeValidator(_activation),
+        WithJsonSchema({"anyOf": [{"const": "now"}, {"type": "string", "format": "date-time"}, {"type": "null"}]}),
+        Field(description="`now` (after a leak: it replaces a waiting key too) or a time within 30 days; default: in an hour."),
+    ] = None
+    overlap_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=int(LONGEST_OVERLAP.total_seconds()),
+            description="How long every earlier key stays valid at most, from the activation on. 0: not at all.",
+        ),
+    ] = int(DEFAULT_OVERLAP.total_seconds())
+
+
 class Health(Shape):
     """Whether the connection works."""
 
@@ -97,7 +127,9 @@ class SigningKey(Shape):
     """One of the keys that deliveries are signed with."""
 
     key_id: str
-    state: str
+    state: Literal["next", "active", "previous", "destroyed"]
+    activates_at: datetime
+    valid_until: datetime | None
 
 
 class ConnectionShape(Shape):
@@ -132,6 +164,16 @@ class ShownSecret(Shape):
     key_id: str
     secret: str | None
     secret_already_shown: bool = False
+
+
+class Rotation(Shape):
+    """The signing key that was made."""
+
+    key_id: str
+    secret: str | None
+    secret_already_shown: bool = False
+    activates_at: datetime
+    previous_valid_until: datetime
 
 
 class Secrets(Shape):
@@ -246,6 +288,30 @@ async def disconnect(connection_id: str, caller: CallerOf, tenant_id: NamedTenan
     )
 
 
+@ROUTES.post("/v1/connections/{connection_id}/secrets/rotate", summary="Rotate the signing key")
+@needs(Scope.CONNECTIONS_WRITE)
+async def rotate_secret(
+    connection_id: str, body: NewRotation, caller: CallerOf, tenant_id: NamedTenant = None, _key: IdempotencyKey = None
+) -> Rotation:
+    """Make the next signing key; its secret is shown this once. At most one key waits: give it to the receiver before it takes over."""
+    tenant = await caller.tenant(tenant_id)
+    found = ids.parse("con", connection_id)
+    plan = None
+    if body.activate_at is not None or "overlap_seconds" in body.model_fields_set:
+        at = caller.app.clock.now() + DEFAULT_DELAY if body.activate_at is None else body.activate_at
+        plan = Plan(None if isinstance(at, str) else at, timedelta(seconds=body.overlap_seconds))
+    made = await caller.app.rotations.rotate(
+        tenant, found, plan, caller.origin, await once(caller, tenant, f"connections.rotate {connection_id}", body)
+    )
+    return Rotation(
+        key_id=made.key_id,
+        secret=made.secret,
+        secret_already_shown=made.secret is None,
+        activates_at=made.activates_at,
+        previous_valid_until=made.previous_valid_until,
+    )
+
+
 def _user_id(text: str) -> str:
     if not _USER_ID.fullmatch(text) or identifier_carries_pii(text):
         raise Invalid(
@@ -270,7 +336,10 @@ def _shown(one: Connection) -> ConnectionShape:
         signature_profile=one.signature_profile,
         signature_algorithm=one.signature_algorithm,
         description=one.description,
-        signing_keys=[SigningKey(key_id=key_id, state=state) for key_id, state in one.signing_keys],
+        signing_keys=[
+            SigningKey(key_id=term.key_id, state=term.state, activates_at=term.activates_at, valid_until=term.valid_until)
+            for term in one.signing_keys
+        ],
         created_at=one.created_at,
         updated_at=one.updated_at,
     )

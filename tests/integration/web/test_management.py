@@ -121,7 +121,8 @@ async def test_a_connection_shows_its_secret_once_and_never_again(acme: Api) -> 
     signing = made.pop("secrets")["signing"]
     assert signing["secret"].startswith("whpk_") or len(signing["secret"]) >= 32
     assert signing["secret_already_shown"] is False
-    assert made["signing_keys"] == [{"key_id": signing["key_id"], "state": "active"}]
+    (key,) = made["signing_keys"]
+    assert (key["key_id"], key["state"], key["valid_until"]) == (signing["key_id"], "active", None)
     assert (made["status"], made["health"]["ok"], made["mode"], made["user_id"]) == ("active", True, "observe", "auth0|7")
     assert (made["scopes"]["granted"], made["account"]["id"], made["token"]["token_generation"]) == ([], None, 0)
     shown = await acme("GET", f"/v1/connections/{made['connection_id']}")

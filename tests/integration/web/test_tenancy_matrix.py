@@ -75,6 +75,7 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("GET", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
     ("PATCH", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}", {"url": "http://127.0.0.1:9/", "paused": True}),
     ("DELETE", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
+    ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
     ("POST", "/v1/events"): [
         Row("/v1/events", {"tenant_id": "{tenant_id}", **EVENT}),
         Row("/v1/events", {"tenant_id": "_platform", **EVENT}),
