@@ -19,6 +19,7 @@ from customhouse.crypto.mac import mac
 from customhouse.db import Database, Executor, Row
 from customhouse.errors import Fault, Invalid, NotFound, ScopeMissing, Unauthenticated
 from customhouse.tenants.idempotency import Once
+from customhouse.tenants.labels import label_faults
 from customhouse.tenants.sql import SQL
 from customhouse.tenants.store import NAME_LENGTH
 from customhouse.types import PLATFORM, Secret, TenantId
@@ -163,15 +164,15 @@ class ApiKeys:
         """Make a key; its token is returned this once (None when an idempotent call is repeated).
 
         Raises:
-            Invalid: no scope, an unknown scope, or an end in the past.
+            Invalid: no scope, an unknown scope, a name that is not acceptable, or an end in the past.
             ScopeMissing: the maker does not carry a scope that it would give.
             NotFound: no such tenant.
         """
         wanted = _scopes_of(scopes)
         if not wanted <= by.scopes:
             raise ScopeMissing("A key cannot give scopes that it does not carry itself.")
-        if not 1 <= len(name) <= NAME_LENGTH:
-            raise Invalid("The name is not acceptable.", (Fault("/name", f"1–{NAME_LENGTH} characters"),))
+        if faults := label_faults(name, "/name", shortest=1, longest=NAME_LENGTH):
+            raise Invalid("The name is not acceptable.", faults)
         if expires_at is not None and expires_at <= self._clock.now():
             raise Invalid("The end is not acceptable.", (Fault("/expires_at", "has to lie in the future"),))
         token = await self._minted(new_token())

@@ -17,6 +17,8 @@ from customhouse.clock import Clock
 from customhouse.db import Database, Row
 from customhouse.errors import Conflict, Fault, Invalid, NotFound
 from customhouse.privacy.declaration import declare
+from customhouse.privacy.detectors import identifier_carries_pii
+from customhouse.tenants.labels import label_faults
 from customhouse.tenants.sql import SQL
 from customhouse.types import PLATFORM, Json, JsonObject, TenantId
 
@@ -25,6 +27,7 @@ OPERATIONAL: Final = "customhouse."
 ENVELOPE: Final = "envelope"
 """What the envelope's schema is published as, and so no name for an event type."""
 _MOST_FIELDS: Final = 200
+_DESCRIPTION: Final = 2_000
 _SCHEMA_BYTES: Final = 64 * 1024
 _FAULTS_SHOWN: Final = 20
 _PLAIN_SEGMENT: Final = re.compile(r"\d{1,6}")
@@ -94,11 +97,11 @@ class EventTypes:
         """Declare an event type, or declare it anew; `tenant` is the operator's for a type that everybody shares.
 
         Raises:
-            Invalid: the name, the schema or a PII declaration is not acceptable.
+            Invalid: the name, the description, the schema or a PII declaration is not acceptable.
             Conflict: the operator declared this type: a tenant cannot say otherwise.
             NotFound: no such tenant.
         """
-        _check(event_type, schema, pii)
+        _check(event_type, description, schema, pii)
         Checker(schema, pii)
         async with self._database.transaction(tenant) as conn:
             if await conn.fetchrow(SQL["get_tenant"], tenant) is None:
@@ -159,14 +162,24 @@ def event_type_of(row: Row) -> EventType:
     )
 
 
-def _check(event_type: str, schema: JsonObject | None, pii: Mapping[str, str]) -> None:
-    faults = []
+def _check(event_type: str, description: str, schema: JsonObject | None, pii: Mapping[str, str]) -> None:
+    faults = [*label_faults(description, "/description", longest=_DESCRIPTION)]
     if not NAME.fullmatch(event_type):
         faults.append(Fault("/event_type", "1–128 characters of A-Z a-z 0-9 _ . : -"))
     elif event_type.startswith(OPERATIONAL):
         faults.append(Fault("/event_type", "customhouse. is reserved for operational events"))
     elif event_type == ENVELOPE:
         faults.append(Fault("/event_type", "is the name of the envelope's own schema"))
+    elif identifier_carries_pii(event_type):
+        faults.append(Fault("/event_type", "looks like personal data; event types are stored and logged"))
+    # Declared names are printed, logged and written into the ledger: that is what declaring them is for.
+    if any(identifier_carries_pii(name) for name in declare({}, schema or {}).named_segments):
+        faults.append(Fault("/schema", "names a property by what looks like personal data"))
+    faults += [
+        Fault("/pii", f"member {number}: a name in the pointer looks like personal data")
+        for number, pointer in enumerate(pii, 1)
+        if any(identifier_carries_pii(segment) for segment in pointer.split("/"))
+    ]
     if schema is not None and len(dump(schema)) > _SCHEMA_BYTES:
         faults.append(Fault("/schema", f"at most {_SCHEMA_BYTES} bytes"))
     if len(pii) > _MOST_FIELDS:

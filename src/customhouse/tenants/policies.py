@@ -70,7 +70,7 @@ class Policies:
         """Replace the policy; what is accepted from now on is judged by the new version.
 
         Raises:
-            Invalid: a field name, a connection id or `on_violation` is not acceptable.
+            Invalid: a field name or `on_violation` is not acceptable, or a connection is none of the tenant's.
             NotFound: no such tenant.
         """
         if tenant == PLATFORM:
@@ -79,6 +79,7 @@ class Policies:
         async with self._database.transaction(tenant) as conn:
             if await conn.fetchval(SQL["lock_tenant"], tenant) is None:
                 raise NotFound
+            await _refuse_unknown(conn, tenant, wanted)
             version = (await latest(conn, tenant)).version + 1
             narrower: dict[str, Json] = {ids.show("con", key): list[Json](sorted(fields)) for key, fields in wanted.connections.items()}
             fields = sorted(wanted.allowed_fields)
@@ -112,6 +113,16 @@ async def at_version(conn: Executor, tenant: TenantId, version: int) -> TenantPo
         return DEFAULT
     row = await conn.fetchrow(SQL["policy_at"], tenant, version)
     return TenantPolicy(version, frozenset(), {}, OnViolation.REMOVE) if row is None else _policy_of(row)
+
+
+async def _refuse_unknown(conn: Executor, tenant: TenantId, wanted: TenantPolicy) -> None:
+    """Refuse connections that the tenant does not have: a narrower list for one that was misspelt would narrow nothing."""
+    known = {row["connection_id"] for row in await conn.fetch(SQL["known_connections"], tenant, list(wanted.connections))}
+    faults = tuple(
+        Fault(f"/connections/{ids.show('con', key)}", "is no connection of this tenant") for key in wanted.connections if key not in known
+    )
+    if faults:
+        raise Invalid("The privacy policy is not acceptable.", faults)
 
 
 def _checked(allowed_fields: Sequence[str], connections: Mapping[str, Sequence[str]], on_violation: str) -> TenantPolicy:

@@ -42,6 +42,9 @@ select version from tenants where tenant_id = $1 for update
 insert into privacy_policies (tenant_id, version, allowed_fields, connections, on_violation) values ($1, $2, $3, $4::text::jsonb, $5)
 returning created_at
 
+-- name: known_connections
+select connection_id from connections where tenant_id = $1 and connection_id = any ($2::uuid[])
+
 -- name: upsert_event_type
 insert into event_types (tenant_id, event_type, description, schema, pii) values ($1, $2, $3, $4::text::jsonb, $5::text::jsonb)
 on conflict (tenant_id, event_type) do update

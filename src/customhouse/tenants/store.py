@@ -14,6 +14,7 @@ from customhouse.db import Database, Executor, enter
 from customhouse.errors import Conflict, Fault, Invalid, NotFound
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.idempotency import Once
+from customhouse.tenants.labels import label_faults
 from customhouse.tenants.sql import SQL
 from customhouse.types import PLATFORM, TenantId
 from customhouse.vault.vault import Vault
@@ -65,8 +66,8 @@ class Tenants:
         """
         tenant = tenant_id_of(tenant_id)
         name = name.strip()
-        if not 1 <= len(name) <= NAME_LENGTH:
-            raise Invalid("The name is not acceptable.", (Fault("/name", f"1–{NAME_LENGTH} characters"),))
+        if faults := label_faults(name, "/name", shortest=1, longest=NAME_LENGTH):
+            raise Invalid("The name is not acceptable.", faults)
         # The key comes first: a key without a tenant harms nobody and is found again, a tenant without a key could not work.
         await self._vault.create_tenant_key(tenant)
         async with self._database.transaction(PLATFORM) as conn:

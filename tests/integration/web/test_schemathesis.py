@@ -33,6 +33,7 @@ MORE_THAN_SCHEMA = (
     "POST /v1/events",
     "POST /v1/events/batch",
     "POST /v1/tenants",
+    "PUT /v1/tenants/{tenant_id}/privacy-policy",
 )
 # Keys of two users of one tenant may see the same: access goes by tenant and scope, and the tenancy matrix holds that.
 NOT_OURS = ("object_level_authorization",)

@@ -27,9 +27,9 @@ PERSON: dict[str, Any] = {
 }
 
 
-def register(name: str, schema: dict[str, Any] | None, pii: dict[str, str]) -> None:
+def register(name: str, schema: dict[str, Any] | None, pii: dict[str, str], description: str = "") -> None:
     """Check a declaration as `EventTypes.register` does before it opens a transaction."""
-    _check(name, schema, pii)
+    _check(name, description, schema, pii)
     Checker(schema, pii)
 
 
@@ -127,3 +127,26 @@ def test_every_class_can_be_declared_and_a_schema_has_a_size() -> None:
     with pytest.raises(Invalid) as refused:
         register("a", {"description": "x" * 70_000}, {})
     assert [fault.pointer for fault in refused.value.faults] == ["/schema"]
+
+
+@pytest.mark.parametrize(
+    ("pointer", "declared"),
+    [
+        ("/event_type", ("4111111111111111", None, {})),
+        ("/event_type", ("004915112345678", None, {})),
+        ("/pii", ("person.updated", None, {"/person/ada@example.com": "phone"})),
+        ("/schema", ("person.updated", {"properties": {"person": {"properties": {"ada@example.com": {}}}}}, {})),
+        ("/description", ("person.updated", None, {}, "ask ada@example.com")),
+        ("/description", ("person.updated", None, {}, "with whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")),
+        ("/description", ("person.updated", None, {}, "\x1b[31mred")),
+    ],
+)
+def test_what_looks_like_personal_data_or_a_secret_is_no_part_of_a_declaration(pointer: str, declared: Any) -> None:
+    with pytest.raises(Invalid) as refused:
+        register(*declared)
+    assert [fault.pointer for fault in refused.value.faults] == [pointer]
+    assert "ada" not in repr(refused.value.faults)
+
+
+def test_a_description_may_have_lines_and_letters_of_any_script() -> None:
+    register("person.updated", None, {}, "A person changed.\n\tشخص تغيّر می‌شود 人が変わった")
