@@ -1,0 +1,1 @@
+"""`webhook listen|sign|verify`: what somebody needs who builds the receiving end."""
