@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from http.client import responses
 from typing import Any, Callable, Final, Optional, final
 
@@ -102,19 +103,15 @@ class _Outcome:
 
     def run(self, app: App, environ: Environ) -> Iterable[bytes]:
         """Return the body; what is raised before its first piece frees the event."""
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._event.release)
             body = app(environ, self.start)
+            undo.callback(_close, body)
+            # Many apps are generators: nothing of them runs before the first piece is asked for.
             pieces = iter(body)
-            try:
-                # Many apps are generators: nothing of them runs before the first piece is asked for.
-                first = next((piece for piece in pieces if piece), b"")
-                self._leave()
-            except BaseException:
-                _close(body)
-                raise
-        except BaseException:
-            self._event.release()
-            raise
+            first = next((piece for piece in pieces if piece), b"")
+            self._leave()
+            undo.pop_all()  # all went well: the answer has settled the event, and the server closes the body
         return _Body(first, pieces, body) if self._replacement is None else _Body(self._replacement, iter(()), body)
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Write:
