@@ -29,6 +29,9 @@ from customhouse.outbound.claims import Claims
 from customhouse.outbound.deliver import Sender
 from customhouse.outbound.endpoints import Endpoints
 from customhouse.outbound.engine import Engine
+from customhouse.outbound.operational import Operational
+from customhouse.outbound.operations import Operations
+from customhouse.outbound.payloads import Payloads
 from customhouse.outbound.presence import Presence
 from customhouse.outbound.reads import Reads
 from customhouse.outbound.recorder import Recorder
@@ -145,6 +148,9 @@ class App:
         self.endpoints = Endpoints(database, self.vault, self.clock, https_required=https_required, drop_payloads=drop_payloads)
         self.rotations = Rotations(database, self.vault, self.clock)
         self.reads = Reads(database)
+        self.operational = Operational(self.vault, self.clock)
+        self.operations = Operations(database, self.operational, self.clock, settings.payload_retention)
+        self.payloads = Payloads(database, self.vault, self.clock, settings.payload_retention)
         self.rosters = Rosters(
             database,
             self.vault,

@@ -73,6 +73,12 @@ class KeyDestroyed(Unsealable):
     code = "key_destroyed"
 
 
+class PayloadExpired(CustomhouseError):
+    """The payload of this delivery is not kept any more: its retention has ended, and it can neither be shown nor sent."""
+
+    code = "payload_expired"
+
+
 class Unauthenticated(CustomhouseError):
     """Send a valid API key as `Authorization: Bearer ck_…`."""
 

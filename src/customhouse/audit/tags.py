@@ -52,6 +52,12 @@ SIGNING_KEY_ROTATED: Final = _tag(
 )
 SIGNING_KEY_ACTIVATED: Final = _tag("signing_key.activated", 16, "A signing key took over from the one before it.")
 SIGNING_KEY_DESTROYED: Final = _tag("signing_key.destroyed", 17, "The overlap of a signing key ended; it was destroyed.")
+DELIVERY_RETRIED: Final = _tag("delivery.retried", 18, "A delivery that had ended was queued again on request.", "was", "forced")
+CONNECTION_RECOVERED: Final = _tag(
+    "connection.recovered", 19, "Deliveries that a connection had missed were queued again.", "deliveries", "was"
+)
+CONNECTION_TESTED: Final = _tag("connection.tested", 20, "A test event was sent to a connection.")
+PAYLOAD_VIEWED: Final = _tag("payload.viewed", 21, "The body of a delivery was shown to somebody who said why.", "reason")
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

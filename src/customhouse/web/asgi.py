@@ -17,7 +17,7 @@ from customhouse import __version__
 from customhouse.app import App
 from customhouse.errors import CustomhouseError
 from customhouse.logs import get
-from customhouse.web import api_keys, audit, connections, documents, event_types, events, health, policies, tenants
+from customhouse.web import api_keys, audit, connections, documents, event_types, events, health, operations, policies, tenants
 from customhouse.web.calls import call_of
 from customhouse.web.middleware import Asgi, Door
 from customhouse.web.openapi import describe, scopes_of
@@ -33,6 +33,7 @@ _ROUTERS: Final = (
     api_keys.ROUTES,
     connections.ROUTES,
     events.ROUTES,
+    operations.ROUTES,
     event_types.ROUTES,
     policies.ROUTES,
     audit.ROUTES,

@@ -26,10 +26,11 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a route asks of a key: one of the scopes, and perhaps that it is the operator's."""
+    """What a route asks of a key: one of the scopes, perhaps one more besides, and perhaps that it is the operator's."""
 
     any_of: tuple[Scope, ...]
     platform: bool = False
+    also: Scope | None = None
 
     def check(self, key: ApiKey) -> None:
         """Refuse a key that does not suffice.
@@ -41,13 +42,15 @@ class Needs:
             raise ScopeMissing("This call needs a platform key.")
         if not any(scope in key.scopes for scope in self.any_of):
             raise ScopeMissing(f"This call needs the scope {' or '.join(scope.value for scope in self.any_of)}.")
+        if self.also is not None and self.also not in key.scopes:
+            raise ScopeMissing(f"This call needs the scope {self.also.value} too.")
 
 
-def needs(*any_of: Scope, platform: bool = False) -> Callable[[_Endpoint], _Endpoint]:
+def needs(*any_of: Scope, platform: bool = False, also: Scope | None = None) -> Callable[[_Endpoint], _Endpoint]:
     """Declare what a route asks of a key; a route below `/v1` without it does not load (`web.routes`)."""
 
     def declared(endpoint: _Endpoint) -> _Endpoint:
-        setattr(endpoint, _NEEDS, Needs(any_of, platform))
+        setattr(endpoint, _NEEDS, Needs(any_of, platform, also))
         return endpoint
 
     return declared

@@ -93,7 +93,7 @@ async def get_event(event_id: str, caller: CallerOf, tenant_id: NamedTenant = No
         accepted_at=event.accepted_at,
         correlation_id=event.correlation_id,
         size_bytes=event.size_bytes,
-        deliveries=[_delivery(one) for one in event.deliveries],
+        deliveries=[shown(one) for one in event.deliveries],
     )
 
 
@@ -116,19 +116,20 @@ async def list_deliveries(
         raise Invalid("The query is not acceptable.", (Fault("/connection_id", "is not a connection id"),)) from None
     wanted = Search(event_id, connection, status, since, page.before())
     found = await caller.app.reads.deliveries(tenant, wanted, page.limit + 1)
-    return page.page(found, _delivery, lambda one: one.delivery_id)
+    return page.page(found, shown, lambda one: one.delivery_id)
 
 
 @ROUTES.get("/v1/deliveries/{delivery_id}", summary="Show a delivery")
 @needs(Scope.CONNECTIONS_READ, Scope.EVENTS_WRITE)
-async def get_delivery(delivery_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> DeliveryWithAttempts:
+async def getshown(delivery_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> DeliveryWithAttempts:
     """Show a delivery with its attempts."""
     tenant = await caller.tenant(tenant_id)
     delivery, attempts = await caller.app.reads.delivery(tenant, ids.parse("dlv", delivery_id))
-    return DeliveryWithAttempts(**_delivery(delivery).model_dump(), attempts=[_attempt(one) for one in attempts])
+    return DeliveryWithAttempts(**shown(delivery).model_dump(), attempts=[_attempt(one) for one in attempts])
 
 
-def _delivery(one: Delivery) -> DeliveryShape:
+def shown(one: Delivery) -> DeliveryShape:
+    """Return a delivery as it is answered."""
     return DeliveryShape(
         delivery_id=ids.show("dlv", one.delivery_id),
         event_id=one.event_id,

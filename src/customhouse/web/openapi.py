@@ -75,6 +75,8 @@ def _correct(operation: dict[str, Any], route: StrictRoute) -> None:
     if wanted is not None:
         operation["security"] = [{"api_key": []}]
         scopes = " or ".join(f"`{scope.value}`" for scope in wanted.any_of)
+        if wanted.also is not None:
+            scopes += f" and `{wanted.also.value}`"
         operation["description"] = f"{operation.get('description', '')}{_SCOPE}{scopes}{', platform keys only' if wanted.platform else ''}."
     changes = not route.methods or not route.methods <= {"GET", "HEAD"}
     _add_problems(responses, private=wanted is not None, body="requestBody" in operation, changes=changes)

@@ -35,6 +35,7 @@ KINDS: Final[dict[type[CustomhouseError], Kind]] = {
     errors.Conflict: Kind(409, "The state of things does not allow this"),
     errors.IdempotencyConflict: Kind(409, "The idempotency key belongs to another request"),
     errors.KeyDestroyed: Kind(410, "This was destroyed on purpose"),
+    errors.PayloadExpired: Kind(410, "The payload is not kept any more"),
     errors.TooLarge: Kind(413, "The request is too large"),
     errors.UnsupportedMediaType: Kind(415, "The body has to be JSON"),
     errors.MalformedJson: Kind(400, "The body is not JSON"),

@@ -54,6 +54,7 @@ def _one(path: str, body: Any = None) -> list[Row]:
 
 EVENT: Final = {"event_type": "a", "data": {}}
 HOOK: Final = {"provider": "webhook", "url": "http://127.0.0.1:9/"}
+LONG_AGO: Final = {"since": "2026-01-01T00:00:00Z"}
 POLICY: Final = {"allowed_fields": ["work_email", "phone"]}
 
 MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
@@ -73,6 +74,8 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ],
     ("GET", "/v1/connections"): [Row("/v1/connections?tenant_id={tenant_id}"), Row("/v1/connections?user_id=u1", expected=NOTHING)],
     ("GET", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
+    ("POST", "/v1/connections/{connection_id}/test"): _one("/v1/connections/{connection_id}/test"),
+    ("POST", "/v1/connections/{connection_id}/recover"): _one("/v1/connections/{connection_id}/recover", LONG_AGO),
     ("PATCH", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}", {"url": "http://127.0.0.1:9/", "paused": True}),
     ("DELETE", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
     ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
@@ -92,6 +95,16 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
         Row("/v1/deliveries?cursor={delivery_cursor}", expected=NOTHING),
     ],
     ("GET", "/v1/deliveries/{delivery_id}"): _one("/v1/deliveries/{delivery_id}"),
+    ("GET", "/v1/deliveries/{delivery_id}/payload"): [
+        Row("/v1/deliveries/{delivery_id}/payload?reason=curious"),
+        Row("/v1/deliveries/{delivery_id}/payload?reason=curious&tenant_id={tenant_id}"),
+        Row("/v1/deliveries/{delivery_id}/payload?reason=curious&tenant_id=other", by_platform=True),
+    ],
+    ("POST", "/v1/deliveries/{delivery_id}/retry"): [
+        Row("/v1/deliveries/{delivery_id}/retry?force=true"),
+        Row("/v1/deliveries/{delivery_id}/retry?force=true&tenant_id={tenant_id}"),
+        Row("/v1/deliveries/{delivery_id}/retry?force=true&tenant_id=other", by_platform=True),
+    ],
     ("POST", "/v1/event-types"): [
         Row("/v1/event-types", {"tenant_id": "{tenant_id}", "event_type": "x"}),
         Row("/v1/event-types", {"tenant_id": "_platform", "event_type": "x"}),
@@ -188,6 +201,7 @@ async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, recei
 async def test_the_rows_of_the_matrix_do_reach_their_things_with_the_right_key(acme: Api, receiver: Recorder) -> None:
     """A matrix of 404s proves nothing where the path is wrong for everybody."""
     ids = await _victim(acme, receiver)
+    await _settled(acme)
     deletions_last = sorted(MATRIX.items(), key=lambda item: item[0][0] == "DELETE")
     for (method, _), rows in deletions_last:
         for row in rows[:1]:

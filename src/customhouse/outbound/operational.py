@@ -1,0 +1,202 @@
+"""Events about Customhouse itself (rulings §11): `customhouse.…`, written in the transaction of what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+from uuid import UUID
+
+from customhouse import ids
+from customhouse.canonical import dump
+from customhouse.clock import Clock
+from customhouse.crypto.envelope import seal
+from customhouse.db import Executor, enter, queries
+from customhouse.outbound import envelope
+from customhouse.outbound.accept import DELIVERY_LIFE
+from customhouse.outbound.roster import payload_place
+from customhouse.tenants import policies
+from customhouse.tenants.event_types import OPERATIONAL
+from customhouse.types import PLATFORM, Json, JsonObject, TenantId
+from customhouse.vault.vault import Vault
+
+SQL: Final = queries(__package__, "operations.sql")
+PING: Final = "customhouse.ping"
+_NO_CALL: Final = "customhouse"
+"""The correlation id of what no call of the host caused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One operational event; `members` are all that its data may hold: ids, codes and numbers, never a value of a customer's."""
+
+    sentence: str
+    members: frozenset[str]
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "customhouse.connection.created": Kind("A connection was created.", frozenset({"connection_id", "provider"})),
+    "customhouse.connection.changed": Kind(
+        "A connection was changed, paused or resumed.", frozenset({"connection_id", "provider", "status", "changed"})
+    ),
+    "customhouse.connection.disabled": Kind(
+        "A connection was disabled: its endpoint said 410, or failed for too long.",
+        frozenset({"connection_id", "provider", "reason", "failing_since"}),
+    ),
+    "customhouse.connection.disconnected": Kind(
+        "A connection was disconnected; its key and secrets are destroyed.",
+        frozenset({"connection_id", "provider", "deliveries_cancelled"}),
+    ),
+    "customhouse.delivery.failed": Kind(
+        "A delivery ended without having been taken.",
+        frozenset({"connection_id", "delivery_id", "event_id", "event_type", "reason"}),
+    ),
+    PING: Kind("A test of one connection, sent on request to it alone.", frozenset({"connection_id"})),
+}
+"""The closed vocabulary. `tenant_id` is added to each."""
+
+
+class Publish(Protocol):
+    """How other parts tell something: in their own open transaction, which is in `tenant`."""
+
+    async def __call__(
+        self, conn: Executor, tenant: TenantId, event_type: str, data: Mapping[str, Json], *, cause: str | None = None
+    ) -> int:
+        """Write the event for whoever asked for it; return how many deliveries were made."""
+        ...
+
+
+class Operational:
+    """Writes operational events for the operator's webhook connections, and for a tenant's that name them."""
+
+    def __init__(self, vault: Vault, clock: Clock) -> None:
+        """Take the parts that it stands on."""
+        self._vault = vault
+        self._clock = clock
+
+    async def warm(self, tenant: TenantId, *, operator: bool = True) -> None:
+        """Have the keys at hand that `publish` needs, before a transaction is open: a cold key must not hold a connection.
+
+        Args:
+            tenant: whom the event will be about.
+            operator: whether it may go to the operator too; a ping does not.
+
+        Raises:
+            KeyServiceUnavailable: they cannot be had.
+        """
+        day = self._clock.now().date()
+        for each in (tenant, PLATFORM) if operator else (tenant,):
+            if self._vault.cached_payload_key(each, day) is None:
+                await self._vault.payload_key(each, day)
+
+    async def publish(
+        self, conn: Executor, tenant: TenantId, event_type: str, data: Mapping[str, Json], *, cause: str | None = None
+    ) -> int:
+        """Write an operational event in the caller's transaction, which is in `tenant` before and after.
+
+        It goes to the connections of the tenant that name it (`customhouse.connection.disabled`, `customhouse.*`; `*` does not), and
+        to the operator's own connections, in the tenant `_platform`, where nothing else is published and `*` covers it too.
+
+        Args:
+            conn: the open transaction.
+            tenant: whom it is about.
+            event_type: one of `KINDS`.
+            data: its members; `tenant_id` is added.
+            cause: the type of the event that led to this, if one did: an operational event never leads to another.
+
+        Returns:
+            How many deliveries were made; 0 where nobody asked for it, and nothing was written.
+
+        Raises:
+            ValueError: the type or a member is not declared: a mistake of the code, never of an input.
+            KeyServiceUnavailable: it cannot be sealed; the caller's transaction has to end without what it would have told.
+        """
+        _check(event_type, data)
+        if cause is not None and cause.startswith(OPERATIONAL):
+            return 0
+        told: JsonObject = {"tenant_id": tenant, **data}
+        made = await self._tell(conn, tenant, event_type, told)
+        if tenant != PLATFORM:
+            await enter(conn, PLATFORM)
+            made += await self._tell(conn, PLATFORM, event_type, told)
+            await enter(conn, tenant)
+        return made
+
+    async def ping(self, conn: Executor, tenant: TenantId, connection_id: UUID, delivery_id: UUID, correlation_id: str | None) -> None:
+        """Write a test event for one connection, whatever it subscribed to, with this delivery.
+
+        Raises:
+            KeyServiceUnavailable: it cannot be sealed.
+        """
+        told: JsonObject = {"tenant_id": tenant, "connection_id": ids.show("con", connection_id)}
+        await self._write(conn, tenant, PING, told, {delivery_id: connection_id}, correlation_id or _NO_CALL)
+
+    async def _tell(self, conn: Executor, tenant: TenantId, event_type: str, data: JsonObject) -> int:
+        rows = await conn.fetch(SQL["operational_recipients"], tenant, patterns_for(event_type, tenant))
+        if rows:
+            await self._write(conn, tenant, event_type, data, {ids.new(): row["connection_id"] for row in rows}, _NO_CALL)
+        return len(rows)
+
+    async def _write(
+        self,
+        conn: Executor,
+        tenant: TenantId,
+        event_type: str,
+        data: JsonObject,
+        deliveries: Mapping[UUID, UUID],
+        correlation_id: str,
+    ) -> None:
+        now = self._clock.now()
+        key = self._vault.cached_payload_key(tenant, now.date()) or await self._vault.payload_key(tenant, now.date())
+        policy = await policies.latest(conn, tenant)
+        event_uid = ids.new()
+        event_id = ids.show("evt", event_uid)
+        privacy: JsonObject = {"contains_pii": False, "pii_fields": [], "removed_fields": [], "policy": f"tenant:{policy.version}"}
+        variant = envelope.build(
+            event_id=event_id,
+            event_type=event_type,
+            occurred_at=now,
+            tenant=tenant,
+            idempotency_key=event_id,
+            correlation_id=correlation_id,
+            privacy=privacy,
+            data=data,
+        )
+        listed: list[Json] = [privacy]
+        await conn.execute(
+            SQL["write_operational"],
+            tenant,
+            event_uid,
+            event_type,
+            now,
+            correlation_id,
+            len(dump(data)),
+            dump(listed).decode(),
+            seal(key, payload_place(self._vault.environment, tenant, event_uid, 0), variant),
+            list(deliveries),
+            list(deliveries.values()),
+            policy.version,
+            DELIVERY_LIFE.total_seconds(),
+        )
+
+
+def patterns_for(event_type: str, tenant: TenantId) -> list[str]:
+    """Return every subscription that covers an operational event: its name, each `prefix.*`, and at the operator's `*`."""
+    words = event_type.split(".")
+    found = [event_type, *(".".join(words[:count]) + ".*" for count in range(1, len(words)))]
+    return [*found, "*"] if tenant == PLATFORM else found
+
+
+def reference() -> str:
+    """Return the table of `docs/reference/operational-events.md`."""
+    rows = ["| event type | says | data |", "| --- | --- | --- |"]
+    for name, kind in sorted(KINDS.items()):
+        members = ", ".join(f"`{member}`" for member in sorted(kind.members | {"tenant_id"}))
+        rows.append(f"| `{name}` | {kind.sentence} | {members} |")
+    return "\n".join(rows) + "\n"
+
+
+def _check(event_type: str, data: Mapping[str, Json]) -> None:
+    kind = KINDS.get(event_type)
+    if kind is None or event_type == PING or not data.keys() <= kind.members:
+        raise ValueError(f"{event_type} is no operational event, or does not declare {sorted(data)}")
