@@ -147,3 +147,9 @@ def test_two_requests_say_the_same_whatever_the_order_of_members_and_whatever_th
     changes: list[dict[str, Any]] = [{"event_type": "b"}, {"data": {"x": 1, "y": [2, 1]}}, {"event_id": "e"}, {"correlation_id": "c"}]
     for changed in changes:
         assert read({**one.raw, **changed}).digest_form() != one.digest_form()
+
+
+def test_an_id_of_the_form_that_we_give_is_refused() -> None:
+    assert faults_of(SOUND | {"event_id": ids.show("evt", ids.new())}) == ["/event_id"]
+    for other in ("evt_1Nk3xS2eZvKYlo2C", "evt_1", ids.show("ord", ids.new()), "evt"):
+        assert read(SOUND | {"event_id": other}).event_id == other
