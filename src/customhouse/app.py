@@ -27,6 +27,7 @@ from customhouse.metrics import Metrics
 from customhouse.outbound.accept import Acceptor
 from customhouse.outbound.claims import Claims
 from customhouse.outbound.deliver import Sender
+from customhouse.outbound.disabling import Disabler
 from customhouse.outbound.endpoints import Endpoints
 from customhouse.outbound.engine import Engine
 from customhouse.outbound.operational import Operational
@@ -178,6 +179,7 @@ class App:
             concurrency=settings.worker_concurrency,
             per_connection=settings.connection_concurrency,
             attempt_seconds=settings.delivery_timeout + _ATTEMPT_MARGIN,
+            on_gone=Disabler(database, self.operational, self.clock).gone,
         )
         self.acceptor = Acceptor(
             database, self.vault, self.rosters, self.engine, self.clock, self.metrics, failpoints, environment=environment

@@ -14,6 +14,8 @@ LONGEST_WAIT: Final = 24 * HOUR
 """A receiver's Retry-After counts up to here."""
 
 _GONE: Final = 410
+GONE: Final = "gone"
+"""The reason of a delivery whose endpoint does not want any (410, RFC 9110 §15.5.11): the connection is disabled."""
 _SUCCESS: Final = range(200, 300)
 
 
@@ -62,7 +64,7 @@ def decide(
     if status_code is not None and status_code in _SUCCESS:
         return Delivered()
     if status_code == _GONE:
-        return GiveUp("gone")
+        return GiveUp(GONE)
     if attempts_made > len(schedule):
         return GiveUp("attempts_exhausted")
     wait = schedule[attempts_made - 1] * (1 - JITTER + 2 * JITTER * draw)

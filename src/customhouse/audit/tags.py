@@ -58,6 +58,7 @@ CONNECTION_RECOVERED: Final = _tag(
 )
 CONNECTION_TESTED: Final = _tag("connection.tested", 20, "A test event was sent to a connection.")
 PAYLOAD_VIEWED: Final = _tag("payload.viewed", 21, "The body of a delivery was shown to somebody who said why.", "reason")
+CONNECTION_DISABLED: Final = _tag("connection.disabled", 22, "A connection was disabled: its endpoint is gone.", "reason")
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from customhouse.outbound.deliver import Held, Sender
 from customhouse.outbound.lanes import Lanes
 from customhouse.outbound.recorder import Recorder, release
 from customhouse.outbound.work import Result, Work
+from customhouse.retry import GONE
 from customhouse.types import TenantId
 
 _log: Final = get("customhouse.outbound.engine")
@@ -39,6 +41,7 @@ class Engine:
         concurrency: int,
         per_connection: int,
         attempt_seconds: float,
+        on_gone: Callable[[Work], Awaitable[None]],
     ) -> None:
         """Take the parts and the caps.
 
@@ -52,6 +55,7 @@ class Engine:
             concurrency: attempts on the wire at once.
             per_connection: attempts on the wire at once for one connection (the bulkhead).
             attempt_seconds: the longest that an attempt takes; none starts with less than that left of its lease.
+            on_gone: told the delivery that was answered 410, once that is written.
         """
         self.process_id = process_id
         self._database = database
@@ -60,6 +64,7 @@ class Engine:
         self._clock = clock
         self._concurrency = concurrency
         self._attempt_seconds = attempt_seconds
+        self._on_gone = on_gone
         self._lanes = Lanes(
             most_held=concurrency * _HELD_PER_SLOT,
             held_per_slot=_HELD_PER_SLOT,
@@ -171,6 +176,8 @@ class Engine:
             self._latency.observe(max(0.0, (self._clock.now() - accepted_at).total_seconds()))
         elif result.outcome == "retrying":
             self._retries.inc()
+        elif result.reason == GONE:
+            await self._on_gone(result.work)
 
     async def end(self, result: Result) -> None:
         """Write the end of a delivery that was claimed but cannot be attempted; its place was reserved."""

@@ -119,6 +119,11 @@ from connections where tenant_id = $1 and connection_id = $2 for update
 update connections set status = $3, description = $4, url_sealed = $5, url_host = $6, event_types = $7, mac = $8, updated_at = now()
 where tenant_id = $1 and connection_id = $2
 
+-- name: disable_connection
+update connections set status = 'disabled', status_reason = $3, updated_at = now()
+where tenant_id = $1 and connection_id = $2 and status in ('active', 'degraded', 'paused')
+returning connection_id
+
 -- name: end_connection
 update connections set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, updated_at = now()
 where tenant_id = $1 and connection_id = $2
