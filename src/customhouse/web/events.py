@@ -121,7 +121,7 @@ async def list_deliveries(
 
 @ROUTES.get("/v1/deliveries/{delivery_id}", summary="Show a delivery")
 @needs(Scope.CONNECTIONS_READ, Scope.EVENTS_WRITE)
-async def getshown(delivery_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> DeliveryWithAttempts:
+async def get_delivery(delivery_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> DeliveryWithAttempts:
     """Show a delivery with its attempts."""
     tenant = await caller.tenant(tenant_id)
     delivery, attempts = await caller.app.reads.delivery(tenant, ids.parse("dlv", delivery_id))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from customhouse.web.asgi import reference
+from customhouse.web.asgi import _ROUTERS, reference
 from customhouse.web.bodies import MANAGEMENT_CAP
 from customhouse.web.pages import DEFAULT, MOST
 from customhouse.web.protocol import BODY_SECONDS, HEAD_BYTES, HEAD_FIELDS, HEAD_SECONDS
 from customhouse.web.publish import BATCH_BYTES, BATCH_EVENTS
-from customhouse.web.routes import router
+from customhouse.web.routes import StrictRoute, router
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 
@@ -46,3 +46,11 @@ def test_a_private_route_that_does_not_say_what_it_needs_does_not_load() -> None
     with pytest.raises(TypeError, match="does not declare"):
         router("x").get("/v1/secrets")(open_to_all)
     assert router("x").get("/open")(open_to_all) is open_to_all
+
+
+def test_operations_are_called_by_verb_and_thing_each_once() -> None:
+    routes = (route for router in _ROUTERS for route in router.routes)
+    names = [route.name for route in routes if isinstance(route, StrictRoute) and route.path.startswith("/v1")]
+
+    assert len(names) == len(set(names)) > 20
+    assert [name for name in names if not re.fullmatch(r"[a-z]+(_[a-z]+)+|disconnect", name)] == []
