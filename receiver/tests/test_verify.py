@@ -301,6 +301,22 @@ def test_secrets_that_cannot_be_right_are_refused_at_the_start_without_being_sho
 
 
 @pytest.mark.parametrize(
+    ("secrets", "error", "words"),
+    [
+        ({"key_1": None}, TypeError, "'key_1' is a text, not NoneType: is the variable set"),
+        ({"key_1": b"0123456789abcdef"}, TypeError, "not bytes"),
+        ({None: testing.SECRET}, TypeError, "a key id is a text"),
+        ({"": testing.SECRET}, ValueError, "needs the key id"),
+    ],
+    ids=["unset", "bytes", "no id", "empty id"],
+)
+def test_a_secret_that_is_missing_is_named_at_the_start(secrets: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as refused:
+        Receiver(secrets, replay=MemoryReplayCache())
+    assert testing.SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"tolerance": 0},

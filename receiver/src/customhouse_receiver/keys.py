@@ -53,6 +53,7 @@ class Keyring:
 
         Raises:
             ValueError: no secret, too many, or one that cannot be what it says.
+            TypeError: a secret or its id is no text: a variable that is not set, for example.
         """
         if not 0 < len(secrets) <= _MOST_SECRETS:
             raise ValueError(f"a receiver needs 1 to {_MOST_SECRETS} secrets, not {len(secrets)}")
@@ -82,7 +83,14 @@ class Keyring:
         return self._orders.get(key_id, self.text)
 
 
-def _check_text(key_id: str, secret: str) -> None:
+def _check_text(key_id: object, secret: object) -> None:
+    # Callers are not all typed, and `os.environ.get` says None.
+    if not isinstance(key_id, str):
+        raise TypeError(f"a key id is a text, not {type(key_id).__name__}")
+    if not key_id:
+        raise ValueError("a secret needs the key id that it was shown with")
+    if not isinstance(secret, str):
+        raise TypeError(f"the secret of {key_id!r} is a text, not {type(secret).__name__}: is the variable set that should hold it?")
     if secret.startswith(PRIVATE):
         raise ValueError(f"the secret of {key_id!r} is a private signing key; a receiver holds the public one, {PUBLIC}…")
     if secret != secret.strip():
