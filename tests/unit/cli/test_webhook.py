@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import select
 import subprocess
 import sys
 import time
@@ -172,6 +174,38 @@ def test_secrets_come_from_files_and_variables_and_never_from_arguments(desk: De
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     code, said = desk.call(*call)
     assert (code, "--secret-file FILE or --secret-env NAME" in said) == (2, True)
+
+
+def test_on_a_terminal_the_secret_is_asked_for_and_not_shown(desk: Desk) -> None:
+    keyboard, terminal = os.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "webhook", "sign", desk.body, "--at", str(NOW)],
+        env=surroundings({}),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # without this run's own terminal, if it has one
+    )
+    assert process.stderr is not None
+    asked = b""
+    while (char := process.stderr.read(1)) and not asked.endswith(b"shown):"):
+        asked += char
+    os.write(keyboard, testing.SECRET.encode() + b"\n")
+    out, rest = process.communicate(timeout=20)
+    shown = os.read(keyboard, 1000) if select.select([keyboard], [], [], 0)[0] else b""
+    os.close(keyboard)
+    os.close(terminal)
+    assert (process.returncode, asked) == (0, b"Signing secret (not shown):")
+    assert out.decode() == "".join(f"{name}: {value}\n" for name, value in testing.headers(testing.body(), NOW).items())
+    assert testing.SECRET.encode() not in shown + rest
+
+
+def test_headers_in_json_must_be_texts(desk: Desk) -> None:
+    for wrong in ('{"a": 1}', '["a"]', '[["a", "b", "c"]]', "{"):
+        code, said = desk.call("verify", desk.body, "--headers", desk.put("headers", wrong), "--secret-file", desk.secret)
+        assert (code, said.startswith("customhouse: The headers")) == (1, True)
+    code, said = desk.call("verify", desk.body, "--headers", desk.put("headers", b"\xff: 1"), "--secret-file", desk.secret)
+    assert (code, "not UTF-8" in said) == (1, True)
 
 
 def test_what_is_missing_or_unreadable_is_one_clear_line(desk: Desk) -> None:
