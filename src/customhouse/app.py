@@ -146,10 +146,12 @@ class App:
         self.policies = Policies(database, self.clock)
         self.event_types = EventTypes(database, self.clock)
         drop_payloads = not settings.payload_retention
-        self.endpoints = Endpoints(database, self.vault, self.clock, https_required=https_required, drop_payloads=drop_payloads)
+        self.operational = Operational(database, self.vault, self.clock)
+        self.endpoints = Endpoints(
+            database, self.vault, self.clock, self.operational, https_required=https_required, drop_payloads=drop_payloads
+        )
         self.rotations = Rotations(database, self.vault, self.clock)
         self.reads = Reads(database)
-        self.operational = Operational(self.vault, self.clock)
         self.operations = Operations(database, self.operational, self.clock, settings.payload_retention)
         self.payloads = Payloads(database, self.vault, self.clock, settings.payload_retention)
         self.rosters = Rosters(

@@ -17,6 +17,7 @@ from customhouse.crypto.signatures import Algorithm, new_secret, shown
 from customhouse.db import Database, Executor, Row
 from customhouse.egress.targets import Target
 from customhouse.errors import Conflict, NotFound, Unsealable
+from customhouse.outbound.operational import Operational
 from customhouse.outbound.roster import MAC_PURPOSE, SQL, guarded, secret_place, url_place
 from customhouse.outbound.signing import State, Term, standing
 from customhouse.outbound.wishes import Change, Wish, checked
@@ -27,6 +28,9 @@ from customhouse.vault.vault import Vault
 __all__ = ["PROVIDER", "Change", "Connection", "Endpoints", "Made", "Receipt", "Wish"]
 
 PROVIDER: Final = "webhook"
+_CREATED: Final = "customhouse.connection.created"
+_CHANGED: Final = "customhouse.connection.changed"
+_DISCONNECTED: Final = "customhouse.connection.disconnected"
 _CHANGEABLE: Final = frozenset({"active", "degraded", "paused", "disabled"})
 
 
@@ -75,11 +79,14 @@ class Receipt:
 class Endpoints:
     """Creates, changes, shows and ends webhook connections."""
 
-    def __init__(self, database: Database, vault: Vault, clock: Clock, *, https_required: bool, drop_payloads: bool) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, clock: Clock, operational: Operational, *, https_required: bool, drop_payloads: bool
+    ) -> None:
         """Take the parts; `drop_payloads` deletes a payload in the transaction that ends its last delivery (retention 0)."""
         self._database = database
         self._vault = vault
         self._clock = clock
+        self._operational = operational
         self._https_required = https_required
         self._drop_payloads = drop_payloads
 
@@ -101,9 +108,12 @@ class Endpoints:
         mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
         secret = new_secret(Algorithm(wish.signature_algorithm))
         key_id = ids.show("whk", ids.new())
+        await self._operational.prepare(tenant, _CREATED)
         async with self._database.transaction(tenant) as conn:
             earlier = await once.claim(conn, tenant, ids.show("con", connection_id))
             if earlier is None:
+                # Before it is there: nobody is told of their own beginning.
+                await self._operational.announce(conn, tenant, _CREATED, _about(connection_id))
                 await self._insert(conn, tenant, connection_id, wish, target, key, mac_key, key_id, secret, origin)
         if earlier is not None:
             found = await self._read(tenant, ids.parse("con", earlier))
@@ -136,6 +146,7 @@ class Endpoints:
         """
         key = await self._key(tenant, connection_id)
         mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
+        await self._operational.prepare(tenant, _CHANGED)
         async with self._database.transaction(tenant) as conn:
             row = await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
             if row is None:
@@ -176,6 +187,8 @@ class Endpoints:
                 connection_id=connection_id,
                 detail={"changed": names, "host": target.host, "status": status, "event_types": patterns},
             )
+            told: dict[str, Json] = {**_about(connection_id), "changed": names, "status": status}
+            await self._operational.announce(conn, tenant, _CHANGED, told)
         return await self._read(tenant, connection_id)
 
     async def disconnect(self, tenant: TenantId, connection_id: UUID, origin: Origin) -> Receipt:
@@ -185,6 +198,7 @@ class Endpoints:
             NotFound: no such connection in this tenant.
             Conflict: it has ended already.
         """
+        await self._operational.prepare(tenant, _DISCONNECTED)
         async with self._database.transaction(tenant) as conn:
             row = await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
             if row is None:
@@ -214,6 +228,8 @@ class Endpoints:
             connection_id=connection_id,
             detail={"deliveries_cancelled": len(cancelled)},
         )
+        told: dict[str, Json] = {**_about(connection_id), "deliveries_cancelled": len(cancelled)}
+        await self._operational.announce(conn, tenant, _DISCONNECTED, told)
         return entry_id, len(cancelled)
 
     async def _insert(
@@ -320,3 +336,8 @@ def _standing(row: Row, now: datetime) -> tuple[Term, ...]:
     terms = [Term(*one) for one in recorded]
     states = standing(terms, now)
     return tuple(replace(term, state=states[term.key_id]) for term in terms)
+
+
+def _about(connection_id: UUID) -> dict[str, Json]:
+    """Return what an operational event says of every connection."""
+    return {"connection_id": ids.show("con", connection_id), "provider": PROVIDER}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
@@ -11,7 +12,9 @@ from customhouse import ids
 from customhouse.canonical import dump
 from customhouse.clock import Clock
 from customhouse.crypto.envelope import seal
-from customhouse.db import Executor, enter, queries
+from customhouse.db import Database, Executor, enter, queries
+from customhouse.errors import KeyServiceUnavailable, Unsealable
+from customhouse.logs import get
 from customhouse.outbound import envelope
 from customhouse.outbound.accept import DELIVERY_LIFE
 from customhouse.outbound.roster import payload_place
@@ -21,6 +24,7 @@ from customhouse.types import PLATFORM, Json, JsonObject, TenantId
 from customhouse.vault.vault import Vault
 
 SQL: Final = queries(__package__, "operations.sql")
+_log: Final = get("customhouse.outbound.operational")
 PING: Final = "customhouse.ping"
 _NO_CALL: Final = "customhouse"
 """The correlation id of what no call of the host caused."""
@@ -47,10 +51,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A connection was disconnected; its key and secrets are destroyed.",
         frozenset({"connection_id", "provider", "deliveries_cancelled"}),
     ),
-    "customhouse.delivery.failed": Kind(
-        "A delivery ended without having been taken.",
-        frozenset({"connection_id", "delivery_id", "event_id", "event_type", "reason"}),
-    ),
     PING: Kind("A test of one connection, sent on request to it alone.", frozenset({"connection_id"})),
 }
 """The closed vocabulary. `tenant_id` is added to each."""
@@ -69,8 +69,9 @@ class Publish(Protocol):
 class Operational:
     """Writes operational events for the operator's webhook connections, and for a tenant's that name them."""
 
-    def __init__(self, vault: Vault, clock: Clock) -> None:
+    def __init__(self, database: Database, vault: Vault, clock: Clock) -> None:
         """Take the parts that it stands on."""
+        self._database = database
         self._vault = vault
         self._clock = clock
 
@@ -88,6 +89,23 @@ class Operational:
         for each in (tenant, PLATFORM) if operator else (tenant,):
             if self._vault.cached_payload_key(each, day) is None:
                 await self._vault.payload_key(each, day)
+
+    async def prepare(self, tenant: TenantId, event_type: str) -> None:
+        """Do for `announce` what `warm` does for `publish`, where somebody asked for the event; keys that cannot be had are left."""
+        day = self._clock.now().date()
+        for each in (tenant, PLATFORM):
+            async with self._database.transaction(each) as conn:
+                wanted = bool(await conn.fetch(SQL["operational_recipients"], each, patterns_for(event_type, each)))
+            if wanted and self._vault.cached_payload_key(each, day) is None:
+                with suppress(KeyServiceUnavailable, Unsealable):
+                    await self._vault.payload_key(each, day)
+
+    async def announce(self, conn: Executor, tenant: TenantId, event_type: str, data: Mapping[str, Json]) -> None:
+        """Publish for what must not wait for it: pausing and disconnecting work while the key service is away, and nobody is told."""
+        try:
+            await self.publish(conn, tenant, event_type, data)
+        except (KeyServiceUnavailable, Unsealable) as error:
+            _log.error("operational_event_lost", tenant_id=tenant, event_type=event_type, error=error.code)
 
     async def publish(
         self, conn: Executor, tenant: TenantId, event_type: str, data: Mapping[str, Json], *, cause: str | None = None
@@ -118,7 +136,11 @@ class Operational:
         made = await self._tell(conn, tenant, event_type, told)
         if tenant != PLATFORM:
             await enter(conn, PLATFORM)
-            made += await self._tell(conn, PLATFORM, event_type, told)
+            try:
+                made += await self._tell(conn, PLATFORM, event_type, told)
+            except (KeyServiceUnavailable, Unsealable):
+                await enter(conn, tenant)
+                raise
             await enter(conn, tenant)
         return made
 

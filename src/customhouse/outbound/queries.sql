@@ -54,28 +54,6 @@ from events where tenant_id = $1 and event_uid = $2
 select event_uid, event_id, event_type, occurred_at, correlation_id, size_bytes, privacy::text as privacy, delivery_ids
 from events where tenant_id = $1 and event_id = $2 order by event_uid desc limit 1
 
--- name: deliveries
-select d.delivery_id, d.event_uid, d.connection_id, d.variant, d.policy_version, e.event_id, e.event_type, e.privacy::text as privacy,
-       q.owner is not null as leased, q.attempts as attempts_made, q.next_at, (q.delivery_id is not null) as queued, last.outcome, last.reason
-from deliveries d
-join events e on e.tenant_id = d.tenant_id and e.event_uid = d.event_uid
-left join delivery_queue q on q.tenant_id = d.tenant_id and q.delivery_id = d.delivery_id
-left join lateral (
-  select a.outcome, a.reason from attempts a where a.tenant_id = d.tenant_id and a.delivery_id = d.delivery_id order by a.attempt desc limit 1
-) last on true
-where d.tenant_id = $1
-  and ($2::uuid[] is null or d.delivery_id = any ($2))
-  and ($3::uuid is null or d.connection_id = $3)
-  and ($4::uuid is null or d.delivery_id < $4)
-  and ($5::uuid is null or d.delivery_id >= $5)
-  and ($6::text is null or $6 = case
-        when q.delivery_id is null then coalesce(last.outcome, 'cancelled')
-        when q.owner is not null then 'delivering'
-        when q.attempts > 0 then 'retrying'
-        else 'pending' end)
-order by d.delivery_id desc
-limit $7
-
 -- name: attempts
 select attempt, attempt_id, outcome, reason, sent, at, status_code, error, latency_ms, request_bytes, response_bytes
 from attempts where tenant_id = $1 and delivery_id = $2 order by attempt

@@ -9,11 +9,19 @@ from uuid import UUID
 
 from customhouse import ids
 from customhouse.canonical import parse
-from customhouse.db import Database, Executor, Row
+from customhouse.db import Database, Executor, Row, queries
 from customhouse.errors import NotFound
 from customhouse.outbound.roster import SQL
 from customhouse.types import JsonObject, TenantId
 
+SEARCH: Final = queries(__package__, "search.sql")
+_FIRST: Final = UUID(int=0)
+_LAST: Final = UUID(int=(1 << 128) - 1)
+_WINDOW: Final = 500
+_MOST_WINDOWS: Final = 20
+"""A search that finds too little looks at 10 000 deliveries, then answers what it has and where it stopped."""
+_QUEUED: Final = frozenset({"pending", "delivering", "retrying"})
+_UNHAPPY: Final = frozenset({"failed", "cancelled", "expired"})
 STATUSES: Final = frozenset({"pending", "delivering", "delivered", "retrying", "failed", "cancelled", "expired"})
 
 
@@ -69,6 +77,16 @@ class Search:
     status: str | None = None
     since: datetime | None = None
     before: UUID | None = None
+    until: datetime | None = None
+    event_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found. `resume` is where it stopped although there may be more: the page may be short, and goes on from there."""
+
+    deliveries: list[Delivery]
+    resume: UUID | None
 
 
 class Reads:
@@ -98,24 +116,36 @@ class Reads:
         )
 
     async def deliveries(self, tenant: TenantId, wanted: Search, limit: int) -> list[Delivery]:
-        """Return deliveries, the newest first; an unknown event has none.
+        """Return the newest deliveries, as `search` does.
 
         Raises:
             NotFound: the event that was named is not in this tenant.
         """
+        return (await self.search(tenant, wanted, limit)).deliveries
+
+    async def search(self, tenant: TenantId, wanted: Search, limit: int) -> Found:
+        """Return deliveries, the newest first, window by window of an index; a search looks at a bounded number of them.
+
+        Raises:
+            NotFound: the event that was named is not in this tenant.
+        """
+        low = _FIRST if wanted.since is None else ids.floor_at(wanted.since)
+        high = min(_LAST if wanted.before is None else wanted.before, _LAST if wanted.until is None else ids.floor_at(wanted.until))
+        found: list[Delivery] = []
         async with self._database.transaction(tenant) as conn:
-            only = None if wanted.event_id is None else list((await _find(conn, tenant, wanted.event_id))["delivery_ids"])
-            rows = await conn.fetch(
-                SQL["deliveries"],
-                tenant,
-                only,
-                wanted.connection_id,
-                wanted.before,
-                ids.floor_at(wanted.since) if wanted.since else None,
-                wanted.status,
-                limit,
-            )
-        return [_delivery(row) for row in rows]
+            if wanted.event_id is not None:
+                of_event = (await _find(conn, tenant, wanted.event_id))["delivery_ids"]
+                window = sorted((one for one in of_event if low <= one < high), reverse=True)
+                return Found((await _matching(conn, tenant, window, wanted))[:limit], None)
+            query, narrowed, selective = _window(wanted)
+            size = limit if not selective else max(limit, _WINDOW)
+            for _ in range(_MOST_WINDOWS):
+                window = [row["delivery_id"] for row in await conn.fetch(SEARCH[query], tenant, low, high, size, *narrowed)]
+                found += await _matching(conn, tenant, window, wanted)
+                if len(found) >= limit or len(window) < size:
+                    return Found(found[:limit], None)
+                high = window[-1]
+        return Found(found, high)
 
     async def delivery(self, tenant: TenantId, delivery_id: UUID) -> tuple[Delivery, list[Attempt]]:
         """Return a delivery with its attempts, the first one first.
@@ -169,9 +199,27 @@ async def _find(conn: Executor, tenant: TenantId, event_id: str) -> Row:
     return row
 
 
-async def _deliveries(conn: Executor, tenant: TenantId, delivery_ids: list[UUID]) -> list[Delivery]:
-    rows = await conn.fetch(SQL["deliveries"], tenant, delivery_ids, None, None, None, None, len(delivery_ids))
+def _window(wanted: Search) -> tuple[str, tuple[object, ...], bool]:
+    """Return which index to read, what else its query takes, and whether rows of a window may be left out afterwards."""
+    if wanted.status in _QUEUED:
+        return "window_of_queue", (), True
+    if wanted.status in _UNHAPPY:
+        return "window_of_unhappy", (wanted.status,), wanted.connection_id is not None or wanted.event_type is not None
+    filtered = wanted.status is not None or wanted.event_type is not None
+    if wanted.connection_id is not None:
+        return "window_of_connection", (wanted.connection_id,), filtered
+    return "window_of_tenant", (), filtered
+
+
+async def _matching(conn: Executor, tenant: TenantId, window: list[UUID], wanted: Search) -> list[Delivery]:
+    if not window:
+        return []
+    rows = await conn.fetch(SEARCH["search"], tenant, window, wanted.connection_id, wanted.event_type, wanted.status)
     return [_delivery(row) for row in rows]
+
+
+async def _deliveries(conn: Executor, tenant: TenantId, delivery_ids: list[UUID]) -> list[Delivery]:
+    return await _matching(conn, tenant, delivery_ids, Search())
 
 
 def _delivery(row: Row) -> Delivery:

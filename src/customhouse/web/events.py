@@ -20,6 +20,7 @@ from customhouse.web.routes import Shape, router
 ROUTES: Final = router("events")
 _EVENT_ID: Final = re.compile(r"[A-Za-z0-9_:-]{1,64}")
 _EVENT_ID_QUERY: Final = r"^[A-Za-z0-9_:-]{1,64}$"
+_EVENT_TYPE_QUERY: Final = r"^[A-Za-z0-9_.:-]{1,128}$"
 Status = Literal["pending", "delivering", "delivered", "retrying", "failed", "cancelled", "expired"]
 
 
@@ -107,16 +108,18 @@ async def list_deliveries(
     connection_id: ConnectionFilter = None,
     status: Status | None = None,
     since: Moment | None = None,
+    until: Moment | None = None,
+    event_type: Annotated[str | None, Query(pattern=_EVENT_TYPE_QUERY)] = None,
 ) -> Page[DeliveryShape]:
-    """List deliveries, the newest first."""
+    """List deliveries, the newest first. A rare match may leave a page short, or empty: follow `next_cursor` until it is null."""
     tenant = await caller.tenant(tenant_id)
     try:
         connection = None if connection_id is None else ids.parse("con", connection_id)
     except NotFound:
         raise Invalid("The query is not acceptable.", (Fault("/connection_id", "is not a connection id"),)) from None
-    wanted = Search(event_id, connection, status, since, page.before())
-    found = await caller.app.reads.deliveries(tenant, wanted, page.limit + 1)
-    return page.page(found, shown, lambda one: one.delivery_id)
+    wanted = Search(event_id, connection, status, since, page.before(), until, event_type)
+    found = await caller.app.reads.search(tenant, wanted, page.limit + 1)
+    return page.page(found.deliveries, shown, lambda one: one.delivery_id, found.resume)
 
 
 @ROUTES.get("/v1/deliveries/{delivery_id}", summary="Show a delivery")

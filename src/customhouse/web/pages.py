@@ -71,11 +71,16 @@ class Wanted:
             raise _bad_cursor()
         return raw.decode("ascii")
 
-    def page(self, rows: Sequence[Row], shape: Callable[[Row], Item], last: Callable[[Row], UUID | str]) -> Page[Item]:
-        """Return the page of rows that were read with `limit + 1`: the one too many says that there is another page."""
+    def page(
+        self, rows: Sequence[Row], shape: Callable[[Row], Item], last: Callable[[Row], UUID | str], resume: UUID | None = None
+    ) -> Page[Item]:
+        """Return the page of rows that were read with `limit + 1`: the one too many says that there is another page.
+
+        Where a search stopped early, `resume` is where the next page begins, and this one may be short.
+        """
         shown = rows[: self.limit]
-        more = len(rows) > self.limit
-        return Page(data=[shape(row) for row in shown], next_cursor=_cursor(last(shown[-1])) if more else None)
+        after = last(shown[-1]) if len(rows) > self.limit else resume
+        return Page(data=[shape(row) for row in shown], next_cursor=None if after is None else _cursor(after))
 
     def _raw(self) -> bytes | None:
         if self.cursor is None:

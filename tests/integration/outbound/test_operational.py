@@ -8,7 +8,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from customhouse import ids
 from customhouse.app import App
+from customhouse.audit.log import SYSTEM
+from customhouse.errors import KeyServiceUnavailable
+from customhouse.outbound.endpoints import Change
 from customhouse.types import PLATFORM, TenantId
 from tests.receivers import Recorder, recorder
 from tests.scenes import connect, make_tenant, settled
@@ -37,9 +41,10 @@ async def test_they_go_to_the_operator_and_to_whoever_names_them_but_not_by_a_st
     await connect(app, other, receiver.url("/other-tenant"), event_types=("customhouse.*",))
     await connect(app, PLATFORM, receiver.url("/operator"), event_types=("*",))
     await connect(app, PLATFORM, receiver.url("/operator-created"), event_types=("customhouse.connection.created",))
+    await settled(owner, 0)
+    receiver.received.clear()
     assert await tell(app, tenant) == 4
     await receiver.wait_for(4)
-    await settled(owner, 4)
     assert sorted(request.path for request in receiver.received) == ["/all-of-ours", "/exact", "/operator", "/prefix"]
     said = {request.path: json.loads(request.body) for request in receiver.received}
     assert said["/exact"]["data"] == said["/operator"]["data"] == {"tenant_id": "acme", **DATA}
@@ -100,3 +105,42 @@ async def test_a_paused_connection_gets_it_later(app: App, tenant: TenantId, own
         await owner.execute("update connections set status = 'paused'")
         assert await tell(app, tenant) == 1
         assert made.connection.event_types == ("customhouse.*",)
+
+
+async def test_the_life_of_a_connection_is_told_to_whoever_asked(
+    app: App, tenant: TenantId, receiver: Recorder, owner: asyncpg.Connection
+) -> None:
+    await connect(app, PLATFORM, receiver.url("/operator"))
+    await connect(app, tenant, receiver.url("/tenant"), event_types=("customhouse.connection.*",))
+    made = await connect(app, tenant, receiver.url("/other"), event_types=("none",))
+    connection_id = made.connection.connection_id
+    await app.endpoints.change(tenant, connection_id, Change(paused=True), SYSTEM)
+    await app.endpoints.disconnect(tenant, connection_id, SYSTEM)
+    # The operator hears of both connections of the tenant, the tenant's own listener of the second alone.
+    await receiver.wait_for(7)
+    await settled(owner, 7)
+    told = {(request.path, said["event_type"]): said["data"] for request in receiver.received if (said := json.loads(request.body))}
+    shown = {"tenant_id": "acme", "connection_id": ids.show("con", connection_id), "provider": "webhook"}
+    for path in ("/operator", "/tenant"):
+        assert told[path, "customhouse.connection.changed"] == {**shown, "changed": ["paused"], "status": "paused"}
+        assert told[path, "customhouse.connection.disconnected"] == {**shown, "deliveries_cancelled": 0}
+    assert told["/tenant", "customhouse.connection.created"] == shown
+    assert len(receiver.received) == 7
+
+
+async def test_without_the_key_service_a_connection_still_ends_and_nobody_is_told(
+    app: App, tenant: TenantId, receiver: Recorder, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await connect(app, tenant, receiver.url("/"), event_types=("none",))
+    await connect(app, PLATFORM, receiver.url("/operator"))
+
+    async def away(*_: object) -> None:
+        raise KeyServiceUnavailable
+
+    monkeypatch.setattr(app.vault, "payload_key", away)
+    monkeypatch.setattr(app.vault, "cached_payload_key", lambda *_: None)
+    await app.endpoints.disconnect(tenant, made.connection.connection_id, SYSTEM)
+    assert (await app.endpoints.get(tenant, made.connection.connection_id)).status == "disconnected"
+    assert await owner.fetchval("select count(*) from events where event_type = 'customhouse.connection.disconnected'") == 0
+    with pytest.raises(KeyServiceUnavailable):
+        await tell(app, tenant)

@@ -112,3 +112,14 @@ async def test_a_payload_past_its_retention_is_gone(platform: Api, acme: Api, re
     problem(await acme("POST", f"/v1/deliveries/{delivery}/retry"), 410, "payload_expired")
     answer = await acme("POST", f"/v1/connections/{connection}/recover", SINCE)
     assert answer.json() == {"queued": 0, "payload_expired": 1, "more": False}
+
+
+async def test_deliveries_are_searched_by_type_and_period(acme: Api, receiver: Recorder) -> None:
+    receiver.answer = status(204)
+    await acme("POST", "/v1/connections", {"provider": "webhook", "url": receiver.url("/hook")})
+    for event_type in ("order.created", "order.paid"):
+        await acme("POST", "/v1/events", {"event_type": event_type, "data": {}})
+    found = (await acme("GET", "/v1/deliveries?event_type=order.paid&since=2026-01-01T00:00:00Z&until=2099-01-01T00:00:00Z")).json()
+    assert ([one["event_type"] for one in found["data"]], found["next_cursor"]) == (["order.paid"], None)
+    assert (await acme("GET", "/v1/deliveries?until=2026-01-01T00:00:00Z")).json()["data"] == []
+    assert problem(await acme("GET", "/v1/deliveries?event_type=a+b"), 422, "invalid_request")["errors"][0]["pointer"] == "/event_type"
