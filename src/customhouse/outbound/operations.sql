@@ -71,17 +71,3 @@ select sealed from payloads where tenant_id = $1 and event_uid = $2 and variant 
 
 -- name: first_body
 select body_sha256 from attempts where tenant_id = $1 and delivery_id = $2 and body_sha256 is not null order by attempt limit 1
-
--- name: expired_deliveries
-select tenant_id, delivery_id from expired_deliveries_v1($1)
-
--- name: expire
-with gone as (
-  delete from delivery_queue q
-  where q.tenant_id = $1 and q.delivery_id = any ($2) and q.owner is null and q.expires_at <= now()
-  returning q.delivery_id, q.attempts
-)
-insert into attempts (tenant_id, delivery_id, attempt, attempt_id, outcome, reason, sent, at)
-select $1, g.delivery_id, g.attempts + 1, m.attempt_id, 'expired', 'life_exhausted', false, now()
-from gone g join unnest($2::uuid[], $3::uuid[]) m (delivery_id, attempt_id) on m.delivery_id = g.delivery_id
-returning delivery_id

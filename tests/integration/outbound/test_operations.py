@@ -186,6 +186,19 @@ async def test_a_late_result_from_before_the_retry_writes_nothing(
     assert await owner.fetchval("select lease from delivery_queue") > highest + 1_000_000
 
 
+async def test_a_delivery_that_is_held_expires_at_the_end_of_its_life_and_can_be_brought_back(
+    app: App, tenant: TenantId, endpoint: Made, receiver: Recorder, owner: asyncpg.Connection
+) -> None:
+    delivery_id = await failed(app, tenant, receiver)
+    await app.endpoints.change(tenant, endpoint.connection.connection_id, Change(paused=True), SYSTEM)
+    await owner.execute("update delivery_queue set expires_at = now(), next_at = now() where owner is null")
+    await reaches(app, tenant, delivery_id, "expired")
+    assert (await one(app, tenant, delivery_id))[0].reason == "life_exhausted"
+    assert len(receiver.received) == 1
+    await app.operations.retry(tenant, delivery_id, SYSTEM, force=False)
+    assert (await one(app, tenant, delivery_id))[0].status in {"retrying", "delivering"}
+
+
 # Retention ----------------------------------------------------------------------------------------------------------------
 
 
