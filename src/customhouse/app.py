@@ -28,7 +28,7 @@ from customhouse.outbound.accept import Acceptor
 from customhouse.outbound.claims import Claims
 from customhouse.outbound.deliver import Sender
 from customhouse.outbound.disabling import Disabler
-from customhouse.outbound.endpoints import Endpoints
+from customhouse.outbound.endpoints import Endpoints, Rules
 from customhouse.outbound.engine import Engine
 from customhouse.outbound.operational import Operational
 from customhouse.outbound.operations import Operations
@@ -147,10 +147,9 @@ class App:
         self.event_types = EventTypes(database, self.clock)
         drop_payloads = not settings.payload_retention
         self.operational = Operational(database, self.vault, self.clock)
-        self.endpoints = Endpoints(
-            database, self.vault, self.clock, self.operational, https_required=https_required, drop_payloads=drop_payloads
-        )
         self.rotations = Rotations(database, self.vault, self.clock)
+        rules = Rules(https_required, settings.egress_allow, settings.signature_header_prefix)
+        self.endpoints = Endpoints(database, self.vault, self.clock, self.operational, self.rotations, rules, drop_payloads=drop_payloads)
         self.reads = Reads(database)
         self.operations = Operations(database, self.operational, self.clock, settings.payload_retention)
         self.payloads = Payloads(database, self.vault, self.clock, settings.payload_retention)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from customhouse import ids
 from customhouse.audit import log, tags
 from customhouse.audit.log import Origin
+from customhouse.canonical import dump_sorted
 from customhouse.clock import Clock
 from customhouse.crypto.envelope import RecordKey, open_sealed, seal
 from customhouse.crypto.mac import mac
@@ -18,14 +19,15 @@ from customhouse.db import Database, Executor, Row
 from customhouse.egress.targets import Target
 from customhouse.errors import Conflict, NotFound, Unsealable
 from customhouse.outbound.operational import Operational
-from customhouse.outbound.roster import MAC_PURPOSE, SQL, guarded, secret_place, url_place
+from customhouse.outbound.roster import MAC_PURPOSE, SQL, guarded, headers_place, open_headers, secret_place, url_place
+from customhouse.outbound.rotation import Plan, Rotated, Rotations
 from customhouse.outbound.signing import State, Term, standing
-from customhouse.outbound.wishes import Change, Wish, checked
+from customhouse.outbound.wishes import Change, Rules, Wish, checked
 from customhouse.tenants.idempotency import Once
 from customhouse.types import Json, Secret, TenantId
 from customhouse.vault.vault import Vault
 
-__all__ = ["PROVIDER", "Change", "Connection", "Endpoints", "Made", "Receipt", "Wish"]
+__all__ = ["PROVIDER", "Change", "Connection", "Endpoints", "Made", "Receipt", "Rules", "Wish"]
 
 PROVIDER: Final = "webhook"
 _CREATED: Final = "customhouse.connection.created"
@@ -52,6 +54,7 @@ class Connection:
     event_types: tuple[str, ...]
     signature_profile: str
     signature_algorithm: str
+    header_names: tuple[str, ...]
     signing_keys: tuple[Term, ...]
     created_at: datetime
     updated_at: datetime
@@ -59,7 +62,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A connection that was just created; `secret` is shown this once, None when an idempotent call is repeated."""
+    """A connection that was just created or changed; `secret` is shown this once, None where no key was made by this very call."""
 
     connection: Connection
     key_id: str
@@ -80,14 +83,23 @@ class Endpoints:
     """Creates, changes, shows and ends webhook connections."""
 
     def __init__(
-        self, database: Database, vault: Vault, clock: Clock, operational: Operational, *, https_required: bool, drop_payloads: bool
+        self,
+        database: Database,
+        vault: Vault,
+        clock: Clock,
+        operational: Operational,
+        rotations: Rotations,
+        rules: Rules,
+        *,
+        drop_payloads: bool,
     ) -> None:
         """Take the parts; `drop_payloads` deletes a payload in the transaction that ends its last delivery (retention 0)."""
         self._database = database
         self._vault = vault
         self._clock = clock
         self._operational = operational
-        self._https_required = https_required
+        self._rotations = rotations
+        self._rules = rules
         self._drop_payloads = drop_payloads
 
     async def create(self, tenant: TenantId, wish: Wish, origin: Origin, once: Once) -> Made:
@@ -99,7 +111,7 @@ class Endpoints:
             IdempotencyConflict: the key was used with another body.
             KeyServiceUnavailable: no key could be made; nothing was created.
         """
-        target = checked(wish, https_required=self._https_required)
+        target = checked(wish, self._rules)
         connection_id = ids.new()
         async with self._database.transaction(tenant) as conn:
             if await conn.fetchrow(SQL["roster_head"], tenant) is None:
@@ -136,47 +148,49 @@ class Endpoints:
             rows = await conn.fetch(SQL["connections"], tenant, None, before, user_id, provider, status, limit)
         return [await self._shown(tenant, row) for row in rows]
 
-    async def change(self, tenant: TenantId, connection_id: UUID, change: Change, origin: Origin) -> Connection:
+    async def change(self, tenant: TenantId, connection_id: UUID, change: Change, origin: Origin) -> Made:
         """Change a connection; every process knows within a second.
 
+        Another algorithm needs another kind of key: one is made and signs at once; the one before stays valid for a day where the
+        profile has room for it. In every other case the answer's secret is None.
+
         Raises:
-            Invalid: the new URL or a pattern is not acceptable.
+            Invalid: what it would become is not acceptable.
             NotFound: no such connection in this tenant.
-            Conflict: it has ended.
+            Conflict: it has ended, or too many earlier keys are still valid.
         """
         key = await self._key(tenant, connection_id)
         mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
         await self._operational.prepare(tenant, _CHANGED)
+        rotated: Rotated | None = None
         async with self._database.transaction(tenant) as conn:
             row = await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
             if row is None:
                 raise NotFound
             if row["status"] not in _CHANGEABLE or key is None:
                 raise Conflict(f"This connection is {row['status']} and cannot be changed.")
-            place = url_place(self._vault.environment, tenant, connection_id)
-            old_url = open_sealed(key, place, row["url_sealed"]).decode()
-            wish = Wish(
-                url=old_url if change.url is None else change.url,
-                event_types=tuple(row["event_types"]) if change.event_types is None else change.event_types,
-                signature_profile=row["signature_profile"],
-                signature_algorithm=row["signature_algorithm"],
-                description=row["description"] if change.description is None else change.description,
-            )
-            target = checked(wish, https_required=self._https_required)
+            wish = self._changed(tenant, key, row, change)
+            target = checked(wish, self._rules, url_is_new=change.url is not None)
+            if wish.signature_algorithm != row["signature_algorithm"]:
+                key_id, algorithm = ids.show("whk", ids.new()), Algorithm(wish.signature_algorithm)
+                rotated = await self._rotations.make(conn, tenant, connection_id, key, key_id, Plan(None), algorithm, origin)
             status = row["status"] if change.paused is None else "paused" if change.paused else "active"
-            after = dict(row) | {"event_types": wish.event_types}
+            after = dict(row) | _columns(wish)
             await conn.execute(
                 SQL["update_connection"],
                 tenant,
                 connection_id,
                 status,
                 wish.description,
-                seal(key, place, target.url.encode()),
+                seal(key, url_place(self._vault.environment, tenant, connection_id), target.url.encode()),
                 target.host,
                 list(wish.event_types),
-                mac(mac_key, MAC_PURPOSE, *guarded(connection_id, after, target.url)),
+                mac(mac_key, MAC_PURPOSE, *guarded(connection_id, after, target.url, wish.headers)),
+                wish.signature_profile,
+                wish.signature_algorithm,
+                self._sealed_headers(tenant, connection_id, key, wish),
             )
-            names: list[Json] = [name for name in ("url", "event_types", "paused", "description") if getattr(change, name) is not None]
+            names: list[Json] = [one.name for one in fields(change) if getattr(change, one.name) is not None]
             patterns: list[Json] = list(wish.event_types)
             await log.append(
                 conn,
@@ -189,7 +203,28 @@ class Endpoints:
             )
             told: dict[str, Json] = {**_about(connection_id), "changed": names, "status": status}
             await self._operational.announce(conn, tenant, _CHANGED, told)
-        return await self._read(tenant, connection_id)
+        found = await self._read(tenant, connection_id)
+        if rotated is None:
+            return Made(found, next(term.key_id for term in found.signing_keys if term.state == "active"), None)
+        return Made(found, rotated.key_id, rotated.secret)
+
+    def _changed(self, tenant: TenantId, key: RecordKey, row: Row, change: Change) -> Wish:
+        """Return what the connection would be after a change."""
+        environment, connection_id = self._vault.environment, row["connection_id"]
+        place = url_place(environment, tenant, connection_id)
+        return Wish(
+            url=open_sealed(key, place, row["url_sealed"]).decode() if change.url is None else change.url,
+            event_types=tuple(row["event_types"]) if change.event_types is None else change.event_types,
+            signature_profile=row["signature_profile"] if change.signature_profile is None else change.signature_profile,
+            signature_algorithm=row["signature_algorithm"] if change.signature_algorithm is None else change.signature_algorithm,
+            description=row["description"] if change.description is None else change.description,
+            headers=open_headers(key, environment, tenant, row) if change.headers is None else change.headers,
+        )
+
+    def _sealed_headers(self, tenant: TenantId, connection_id: UUID, key: RecordKey, wish: Wish) -> bytes | None:
+        if not wish.headers:
+            return None
+        return seal(key, headers_place(self._vault.environment, tenant, connection_id), dump_sorted(dict(wish.headers)))
 
     async def disconnect(self, tenant: TenantId, connection_id: UUID, origin: Origin) -> Receipt:
         """End a connection: unusable at once, secrets and key destroyed, waiting deliveries cancelled.
@@ -246,14 +281,7 @@ class Endpoints:
         origin: Origin,
     ) -> None:
         environment = self._vault.environment
-        row = {
-            "provider": PROVIDER,
-            "mode": "observe",
-            "grant_version": 1,
-            "signature_profile": wish.signature_profile,
-            "signature_algorithm": wish.signature_algorithm,
-            "event_types": wish.event_types,
-        }
+        row = {"provider": PROVIDER, "mode": "observe", "grant_version": 1} | _columns(wish)
         await conn.execute(
             SQL["insert_connection"],
             tenant,
@@ -265,7 +293,8 @@ class Endpoints:
             list(wish.event_types),
             wish.signature_profile,
             wish.signature_algorithm,
-            mac(mac_key, MAC_PURPOSE, *guarded(connection_id, row, target.url)),
+            mac(mac_key, MAC_PURPOSE, *guarded(connection_id, row, target.url, wish.headers)),
+            self._sealed_headers(tenant, connection_id, key, wish),
         )
         sealed = seal(key, secret_place(environment, tenant, connection_id, key_id), secret.reveal())
         await conn.execute(SQL["insert_secret"], tenant, connection_id, key_id, sealed, self._clock.now())
@@ -303,10 +332,12 @@ class Endpoints:
     async def _shown(self, tenant: TenantId, row: Row) -> Connection:
         # Outside of any transaction: a cold key must not hold a database connection while it waits for another.
         connection_id: UUID = row["connection_id"]
-        url = None
+        url: str | None = None
+        header_names: tuple[str, ...] = ()
         if row["url_sealed"] is not None:
             key = self._vault.cached_connection_key(tenant, connection_id) or await self._vault.connection_key(tenant, connection_id)
             url = open_sealed(key, url_place(self._vault.environment, tenant, connection_id), row["url_sealed"]).decode()
+            header_names = tuple(sorted(open_headers(key, self._vault.environment, tenant, row)))
         return Connection(
             tenant,
             connection_id,
@@ -322,10 +353,19 @@ class Endpoints:
             tuple(row["event_types"]),
             row["signature_profile"],
             row["signature_algorithm"],
+            header_names,
             _standing(row, self._clock.now()),
             row["created_at"],
             row["updated_at"],
         )
+
+
+def _columns(wish: Wish) -> dict[str, object]:
+    return {
+        "signature_profile": wish.signature_profile,
+        "signature_algorithm": wish.signature_algorithm,
+        "event_types": wish.event_types,
+    }
 
 
 def _standing(row: Row, now: datetime) -> tuple[Term, ...]:

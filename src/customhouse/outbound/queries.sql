@@ -7,7 +7,7 @@ where own.tenant_id = $1 and own.status = 'active' and platform.tenant_id = '_pl
 select tenant_id, event_type, description, schema::text as schema, pii::text as pii, created_at, updated_at from event_types
 
 -- name: roster_connections
-select connection_id, provider, mode, status, grant_version, url_sealed, event_types, signature_profile, signature_algorithm, mac
+select connection_id, provider, mode, status, grant_version, url_sealed, headers_sealed, event_types, signature_profile, signature_algorithm, mac
 from connections where tenant_id = $1 and provider = 'webhook' and status in ('active', 'degraded', 'paused')
 
 -- name: roster_secrets
@@ -60,16 +60,16 @@ from attempts where tenant_id = $1 and delivery_id = $2 order by attempt
 
 -- name: insert_connection
 insert into connections (tenant_id, connection_id, provider, user_id, status, description, url_sealed, url_host, event_types,
-                         signature_profile, signature_algorithm, mac)
-values ($1, $2, 'webhook', $3, 'active', $4, $5, $6, $7, $8, $9, $10)
+                         signature_profile, signature_algorithm, mac, headers_sealed)
+values ($1, $2, 'webhook', $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: insert_secret
 insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state, sealed, activates_at)
 values ($1, $2, $3, 'signing', 'active', $4, $5)
 
 -- name: connections
-select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, url_host, event_types,
-       signature_profile, signature_algorithm, mac, created_at, updated_at,
+select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
+       event_types, signature_profile, signature_algorithm, mac, created_at, updated_at,
        array(select s.key_id from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ids,
        array(select s.state from connection_secrets s
@@ -89,12 +89,13 @@ order by connection_id desc
 limit $7
 
 -- name: lock_connection
-select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, url_host, event_types,
-       signature_profile, signature_algorithm, mac, created_at, updated_at
+select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
+       event_types, signature_profile, signature_algorithm, mac, created_at, updated_at
 from connections where tenant_id = $1 and connection_id = $2 for update
 
 -- name: update_connection
-update connections set status = $3, description = $4, url_sealed = $5, url_host = $6, event_types = $7, mac = $8, updated_at = now()
+update connections set status = $3, description = $4, url_sealed = $5, url_host = $6, event_types = $7, mac = $8, updated_at = now(),
+                       signature_profile = $9, signature_algorithm = $10, headers_sealed = $11
 where tenant_id = $1 and connection_id = $2
 
 -- name: disable_connection
@@ -103,7 +104,7 @@ where tenant_id = $1 and connection_id = $2 and status in ('active', 'degraded',
 returning connection_id
 
 -- name: end_connection
-update connections set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, updated_at = now()
+update connections set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, headers_sealed = null, updated_at = now()
 where tenant_id = $1 and connection_id = $2
 
 -- name: destroy_secrets

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from customhouse import ids
+from customhouse.canonical import dump_sorted, parse_object
 from customhouse.clock import Clock
-from customhouse.crypto.envelope import Place, open_sealed
+from customhouse.crypto.envelope import Place, RecordKey, open_sealed
 from customhouse.crypto.mac import verify_mac
 from customhouse.crypto.signatures import Profile, Signer
 from customhouse.db import Database, Row, queries
@@ -18,7 +20,8 @@ from customhouse.egress.targets import Target, parse_target
 from customhouse.errors import EgressRefused, Invalid, NotFound, Unsealable, Unsignable
 from customhouse.logs import get
 from customhouse.outbound.envelope import integration_of
-from customhouse.outbound.signing import Term, timed_signer
+from customhouse.outbound.signing import Term, timed_signer, with_headers
+from customhouse.outbound.wishes import header_faults
 from customhouse.privacy.policy import Policy
 from customhouse.tenants import policies
 from customhouse.tenants.event_types import NOTHING_DECLARED, OPERATIONAL, Checker, event_type_of
@@ -197,8 +200,12 @@ class Rosters:
         try:
             key = await self._vault.connection_key(tenant, connection_id)
             url = open_sealed(key, url_place(self._environment, tenant, connection_id), row["url_sealed"]).decode()
+            headers = open_headers(key, self._environment, tenant, row)
+            if header_faults(headers, self._header_prefix):
+                # The operator chose another prefix since: a custom header of that name would stand beside the signature.
+                raise Unsignable  # noqa: TRY301 - one exit for every row that cannot be sent from
             mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
-            if not verify_mac(mac_key, row["mac"], MAC_PURPOSE, *guarded(connection_id, row, url)):
+            if not verify_mac(mac_key, row["mac"], MAC_PURPOSE, *guarded(connection_id, row, url, headers)):
                 raise Unsealable  # noqa: TRY301 - one exit for every row that is not what we wrote
             terms = [Term(one["key_id"], one["state"], one["activates_at"], one["valid_until"]) for one in secrets]
             opened = {
@@ -213,7 +220,7 @@ class Rosters:
                 row["status"],
                 tuple(row["event_types"]),
                 parse_target(url, https_required=self._https_required),
-                timed_signer(Profile(row["signature_profile"]), terms, opened, self._header_prefix),
+                with_headers(timed_signer(Profile(row["signature_profile"]), terms, opened, self._header_prefix), headers),
                 integration_of(shown, row["provider"]),
                 policy.effective(connection_id),
             )
@@ -222,8 +229,9 @@ class Rosters:
             return None
 
 
-def guarded(connection_id: UUID, row: Row, url: str) -> tuple[bytes, ...]:
+def guarded(connection_id: UUID, row: Row, url: str, headers: Mapping[str, str]) -> tuple[bytes, ...]:
     """Return what the MAC of a connection covers (rulings §1): everything that decides where and what is sent."""
+    sent_too = (b"headers", dump_sorted(dict(headers))) if headers else ()
     return (
         connection_id.bytes,
         row["provider"].encode(),
@@ -233,7 +241,25 @@ def guarded(connection_id: UUID, row: Row, url: str) -> tuple[bytes, ...]:
         row["signature_algorithm"].encode(),
         "\n".join(row["event_types"]).encode(),
         url.encode(),
+        *sent_too,
     )
+
+
+def open_headers(key: RecordKey, environment: str, tenant: TenantId, row: Row) -> dict[str, str]:
+    """Return the custom headers of a connection.
+
+    Raises:
+        Unsealable: they are not what was sealed in this place.
+    """
+    if row["headers_sealed"] is None:
+        return {}
+    opened = parse_object(open_sealed(key, headers_place(environment, tenant, row["connection_id"]), row["headers_sealed"]))
+    return {name: str(value) for name, value in opened.items()}
+
+
+def headers_place(environment: str, tenant: TenantId, connection_id: UUID) -> Place:
+    """Return where a connection's custom headers are sealed."""
+    return Place(environment, tenant, str(connection_id), "connections", "headers_sealed", str(connection_id), 0)
 
 
 def url_place(environment: str, tenant: TenantId, connection_id: UUID) -> Place:

@@ -87,6 +87,11 @@ def timed_signer(profile: Profile, terms: Sequence[Term], secrets: Mapping[str, 
     return _TimedSigner([math.ceil(turn.timestamp()) for turn in ordered], signers)
 
 
+def with_headers(signer_of_keys: Signer, headers: Mapping[str, str]) -> Signer:
+    """Return a signer whose deliveries carry these headers too; a signature always stands over a custom header of its name."""
+    return _Dressed(signer_of_keys, dict(headers)) if headers else signer_of_keys
+
+
 def _earliest(terms: Sequence[Term]) -> datetime:
     if not terms:
         raise Unsignable("There is no signing key.")
@@ -104,3 +109,16 @@ class _TimedSigner:
 
     def headers(self, event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
         return self._signers[bisect_right(self._turns, timestamp)].headers(event_id, timestamp, body)
+
+
+class _Dressed:
+    """A signer with the custom headers of its connection."""
+
+    __slots__ = ("_headers", "_signer")
+
+    def __init__(self, signer_of_keys: Signer, headers: dict[str, str]) -> None:
+        self._headers = headers
+        self._signer = signer_of_keys
+
+    def headers(self, event_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+        return self._headers | self._signer.headers(event_id, timestamp, body)

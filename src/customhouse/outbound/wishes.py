@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
 
 from customhouse.crypto.signatures import Algorithm, Profile
+from customhouse.egress.addresses import Allow, vet
+from customhouse.egress.client import FORBIDDEN_HEADERS
 from customhouse.egress.targets import Target, parse_target
 from customhouse.errors import EgressRefused, Fault, Invalid
 from customhouse.tenants.event_types import NAME
 
 _MOST_PATTERNS: Final = 200
 _DESCRIPTION: Final = 500
+_MOST_HEADERS: Final = 16
+_HEADERS_BYTES: Final = 4096
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
+"""RFC 9110 §5.5 without what is obsolete: visible ASCII, blanks inside; so neither CR nor LF."""
+_RESERVED_PREFIXES: Final = ("content-", "proxy-", "webhook-", "x-forwarded-", "x-queast-")
+_TAKEN: Final = FORBIDDEN_HEADERS | {"alt-used", "date", "early-data", "forwarded", "origin", "set-cookie"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator's settings say about connections.
+
+    Attributes:
+        https_required: Plain http is refused.
+        allow: Private networks that may be dialled all the same.
+        header_prefix: Of the signature headers, which nobody else may set.
+    """
+
+    https_required: bool
+    allow: Allow
+    header_prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +51,7 @@ class Wish:
     signature_algorithm: str = Algorithm.V1
     description: str = ""
     user_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +62,16 @@ class Change:
     event_types: tuple[str, ...] | None = None
     paused: bool | None = None
     description: str | None = None
+    signature_profile: str | None = None
+    signature_algorithm: str | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
-def checked(wish: Wish, *, https_required: bool) -> Target:
+def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
     """Check what a connection shall be, and return where it leads.
+
+    An URL that is there already is not judged again: a connection can be paused whatever the operator has forbidden since.
+    Nothing is dialled by that; each dialling asks the rules of its own moment.
 
     Raises:
         Invalid: each place that is not acceptable.
@@ -45,7 +79,7 @@ def checked(wish: Wish, *, https_required: bool) -> Target:
     faults: list[Fault] = []
     target: Target | None = None
     try:
-        target = parse_target(wish.url, https_required=https_required)
+        target = _target(wish.url, rules) if url_is_new else parse_target(wish.url, https_required=False)
     except (Invalid, EgressRefused) as error:
         faults.append(Fault("/url", error.detail))
     if not 1 <= len(wish.event_types) <= _MOST_PATTERNS:
@@ -63,6 +97,40 @@ def checked(wish: Wish, *, https_required: bool) -> Target:
         faults.append(Fault("/signature_algorithm", "v1a goes with standard-webhooks only"))
     if len(wish.description) > _DESCRIPTION:
         faults.append(Fault("/description", f"at most {_DESCRIPTION} characters"))
+    faults += header_faults(wish.headers, rules.header_prefix)
     if faults or target is None:
         raise Invalid("The connection is not acceptable.", tuple(faults))
     return target
+
+
+def _target(url: str, rules: Rules) -> Target:
+    """Read the URL, and vet an address that stands in it. What a name stands for is vetted at each dialling: it may change.
+
+    Raises:
+        Invalid, EgressRefused: as `parse_target` and `vet`.
+    """
+    target = parse_target(url, https_required=rules.https_required)
+    try:
+        address = ip_address(target.host.strip("[]"))
+    except ValueError:
+        return target
+    vet(address, rules.allow)
+    return target
+
+
+def header_faults(headers: Mapping[str, str], prefix: str) -> list[Fault]:
+    """Say what is wrong with custom headers; one place for all of them, because their names are the caller's invention."""
+    place, found = "/headers", []
+    names = {name.lower() for name in headers}
+    if len(headers) > _MOST_HEADERS or sum(len(name) + len(value) for name, value in headers.items()) > _HEADERS_BYTES:
+        found.append(Fault(place, f"at most {_MOST_HEADERS} headers with {_HEADERS_BYTES} characters in all"))
+    if len(names) < len(headers):
+        found.append(Fault(place, "names a header twice"))
+    if not all(_HEADER_NAME.fullmatch(name) for name in headers):
+        found.append(Fault(place, "has a name that is none: 1-64 characters of a token (RFC 9110)"))
+    if not all(_HEADER_VALUE.fullmatch(value) for value in headers.values()):
+        found.append(Fault(place, "has a value that is none: 1-1024 visible ASCII characters, blanks only between them"))
+    reserved = (*_RESERVED_PREFIXES, f"{prefix.lower()}-")
+    if names & _TAKEN or any(name.startswith(reserved) for name in names):
+        found.append(Fault(place, "sets a header that is not yours to set: Host, Content-*, hop-by-hop, forwarding or signature headers"))
+    return found

@@ -611,6 +611,7 @@ CREATE TABLE customhouse.connections (
     mac bytea NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    headers_sealed bytea,
     CONSTRAINT connections_mode_check CHECK ((mode = ANY (ARRAY['observe'::text, 'act'::text]))),
     CONSTRAINT connections_signature_algorithm_check CHECK ((signature_algorithm = ANY (ARRAY['v1'::text, 'v1a'::text]))),
     CONSTRAINT connections_signature_profile_check CHECK ((signature_profile = ANY (ARRAY['queast-v1'::text, 'standard-webhooks'::text]))),

@@ -33,6 +33,14 @@ Patterns = Annotated[
 Url = Annotated[
     str, Field(min_length=1, max_length=2048, json_schema_extra={"format": "uri"}, examples=["https://hooks.example.com/customhouse"])
 ]
+Headers = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=1024)]],
+    Field(
+        max_length=16,
+        description="Sent with every delivery, for example a bearer token of the receiver. Sealed; only the names are shown again.",
+        examples=[{"Authorization": "Bearer ..."}],
+    ),
+]
 Description = Annotated[str, Field(max_length=500)]
 
 
@@ -51,6 +59,7 @@ class NewConnection(Body):
     event_types: Patterns = Field(default=["*"])
     signature_profile: Literal["queast-v1", "standard-webhooks"] = "queast-v1"
     signature_algorithm: Literal["v1", "v1a"] = "v1"
+    headers: Headers = Field(default_factory=dict)
     description: Description = ""
 
 
@@ -61,6 +70,12 @@ class ChangedConnection(Body):
     event_types: Patterns | None = None
     paused: bool | None = None
     description: Description | None = None
+    signature_profile: Literal["queast-v1", "standard-webhooks"] | None = None
+    signature_algorithm: Annotated[
+        Literal["v1", "v1a"] | None,
+        Field(description="Another one than now makes a key of that kind, which signs at once; its secret is in the answer."),
+    ] = None
+    headers: Annotated[Headers | None, Field(description="Replaces all; an empty object takes them away.")] = None
 
 
 def _activation(value: object) -> object:
@@ -151,6 +166,7 @@ class ConnectionShape(Shape):
     signature_profile: str
     signature_algorithm: str
     description: str
+    header_names: list[str]
     signing_keys: list[SigningKey]
     created_at: datetime
     updated_at: datetime
@@ -188,6 +204,13 @@ class MadeConnection(ConnectionShape):
     secrets: Secrets
 
 
+class ChangedShape(ConnectionShape):
+    """A connection after a change."""
+
+    secrets: Secrets | None = None
+    """Where the change made a signing key."""
+
+
 class Revocation(Shape):
     """What the provider did; there is nobody to revoke a webhook at."""
 
@@ -221,6 +244,7 @@ async def create_connection(body: NewConnection, caller: CallerOf, _key: Idempot
         signature_profile=body.signature_profile,
         signature_algorithm=body.signature_algorithm,
         description=body.description,
+        headers=body.headers,
         user_id=None if body.user_id is None else _user_id(body.user_id),
     )
     return _made(await caller.app.endpoints.create(tenant, wish, caller.origin, await once(caller, tenant, "connections.create", body)))
@@ -254,20 +278,23 @@ async def get_connection(connection_id: str, caller: CallerOf, tenant_id: NamedT
 
 @ROUTES.patch("/v1/connections/{connection_id}", summary="Change a connection")
 @needs(Scope.CONNECTIONS_WRITE)
-async def change_connection(
-    connection_id: str, body: ChangedConnection, caller: CallerOf, tenant_id: NamedTenant = None
-) -> ConnectionShape:
-    """Change URL, event types, description, or pause and resume; every process knows within a second."""
+async def change_connection(connection_id: str, body: ChangedConnection, caller: CallerOf, tenant_id: NamedTenant = None) -> ChangedShape:
+    """Change URL, event types, headers, signatures, description, or pause and resume; every process knows within a second."""
     if not body.model_fields_set:
-        raise Invalid("There is nothing to change.", (Fault("", "names none of url, event_types, paused, description"),))
+        raise Invalid("There is nothing to change.", (Fault("", f"names none of {', '.join(ChangedConnection.model_fields)}"),))
     tenant = await caller.tenant(tenant_id)
     change = Change(
         url=body.url,
         event_types=None if body.event_types is None else tuple(body.event_types),
         paused=body.paused,
         description=body.description,
+        signature_profile=body.signature_profile,
+        signature_algorithm=body.signature_algorithm,
+        headers=body.headers,
     )
-    return _shown(await caller.app.endpoints.change(tenant, ids.parse("con", connection_id), change, caller.origin))
+    made = await caller.app.endpoints.change(tenant, ids.parse("con", connection_id), change, caller.origin)
+    secrets = None if made.secret is None else Secrets(signing=ShownSecret(key_id=made.key_id, secret=made.secret))
+    return ChangedShape(**_shown(made.connection).model_dump(), secrets=secrets)
 
 
 @ROUTES.delete("/v1/connections/{connection_id}", summary="Disconnect")
@@ -336,6 +363,7 @@ def _shown(one: Connection) -> ConnectionShape:
         signature_profile=one.signature_profile,
         signature_algorithm=one.signature_algorithm,
         description=one.description,
+        header_names=list(one.header_names),
         signing_keys=[
             SigningKey(key_id=term.key_id, state=term.state, activates_at=term.activates_at, valid_until=term.valid_until)
             for term in one.signing_keys

@@ -73,6 +73,9 @@ alter table connection_secrets add column previous_until timestamptz;
 create unique index connection_secrets_next on connection_secrets (tenant_id, connection_id, purpose) where state = 'next';
 create index connection_secrets_turns on connection_secrets (activates_at, valid_until) where state in ('next', 'previous');
 
+-- Custom headers hold secrets of the receiver, so they are sealed like its URL.
+alter table connections add column headers_sealed bytea;
+
 -- Connections whose signing keys have had a turn that is not written down yet.
 create policy crossing on connection_secrets for select to customhouse_crossing using (true);
 grant select (tenant_id, connection_id, purpose, state, activates_at, valid_until) on connection_secrets to customhouse_crossing;
