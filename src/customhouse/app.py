@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from customhouse import __version__, ids
 from customhouse.audit import log, tags
@@ -345,8 +347,19 @@ class App:
             KeyDeed.DATA_KEY_CREATED: (tags.DATA_KEY_CREATED, {"key_id": key_id, "purpose": event.purpose}),
             KeyDeed.CONNECTION_KEY_DESTROYED: (tags.CONNECTION_KEY_DESTROYED, {"key_id": key_id}),
         }[event.deed]
+        about = UUID(event.scope) if event.purpose == "connection" and event.scope else None
+        append = partial(
+            log.append,
+            clock=self.clock,
+            tenant=event.tenant_id,
+            origin=SYSTEM,
+            tag=tag,
+            subject="" if about else event.scope,
+            connection_id=about,
+            detail=detail,
+        )
         if tx is not None:
-            await log.append(tx, self.clock, event.tenant_id, SYSTEM, tag, subject=event.scope, detail=detail)
+            await append(tx)
             return
         async with self.database.transaction(event.tenant_id) as conn:
-            await log.append(conn, self.clock, event.tenant_id, SYSTEM, tag, subject=event.scope, detail=detail)
+            await append(conn)

@@ -76,7 +76,9 @@ def _translated() -> Iterator[None]:
     ) as error:
         raise DatabaseUnavailable from error
     except asyncpg.InterfaceError as error:
-        # The driver's word for "the connection (or the pool) is gone"; misuse would show in the first test.
+        # The driver's word for "the connection (or the pool) is gone", and for a query that is called with the wrong arguments.
+        if str(error).startswith("the server expects"):
+            raise DatabaseRefused from error
         raise DatabaseUnavailable from error
     except asyncpg.PostgresError as error:
         raise DatabaseRefused from error

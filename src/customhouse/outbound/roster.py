@@ -24,7 +24,7 @@ from customhouse.outbound.signing import Term, timed_signer, with_headers
 from customhouse.outbound.wishes import header_faults
 from customhouse.privacy.policy import Policy
 from customhouse.tenants import policies
-from customhouse.tenants.event_types import NOTHING_DECLARED, OPERATIONAL, Checker, event_type_of
+from customhouse.tenants.event_types import NOTHING_DECLARED, OPERATIONAL, Checker, EventType, event_type_of
 from customhouse.tenants.policies import TenantPolicy
 from customhouse.types import PLATFORM, Secret, TenantId
 from customhouse.vault.vault import Vault
@@ -176,15 +176,13 @@ class Rosters:
             endpoint = await self._open(tenant, row, secrets.get(row["connection_id"], []), policy)
             if endpoint is not None:
                 endpoints[endpoint.connection_id] = endpoint
-        # The operator's declaration stands over a tenant's of the same name.
-        types.sort(key=lambda declared: declared.tenant_id == PLATFORM)
         roster = Roster(
             tenant,
             head["version"],
             head["platform_version"],
             endpoints,
             policy,
-            {declared.event_type: Checker(declared.schema, declared.pii) for declared in types},
+            _checkers(types),
             loaded_at,
         )
         if generation == self._generation:
@@ -227,6 +225,20 @@ class Rosters:
         except (Unsealable, Unsignable, Invalid, EgressRefused) as error:
             _log.error("connection_unusable", tenant_id=tenant, connection_id=ids.show("con", connection_id), error=type(error).__name__)
             return None
+
+
+def _checkers(types: list[EventType]) -> dict[str, Checker]:
+    """Make event types ready. Where operator and tenant declare the same name, the operator's schema holds, and both declarations
+    of personal data: neither can take back what the other declared.
+    """
+    operators = {one.event_type: one for one in types if one.tenant_id == PLATFORM}
+    own = {one.event_type: one for one in types if one.tenant_id != PLATFORM}
+    made = {}
+    for name in operators.keys() | own.keys():
+        declared = operators.get(name) or own[name]
+        pii = dict(own[name].pii) if name in own else {}
+        made[name] = Checker(declared.schema, pii | dict(declared.pii))
+    return made
 
 
 def guarded(connection_id: UUID, row: Row, url: str, headers: Mapping[str, str]) -> tuple[bytes, ...]:

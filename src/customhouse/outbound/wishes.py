@@ -13,7 +13,9 @@ from customhouse.egress.addresses import Allow, vet
 from customhouse.egress.client import FORBIDDEN_HEADERS
 from customhouse.egress.targets import Target, parse_target
 from customhouse.errors import EgressRefused, Fault, Invalid
+from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.event_types import NAME
+from customhouse.tenants.labels import label_faults
 
 _MOST_PATTERNS: Final = 200
 _DESCRIPTION: Final = 500
@@ -87,7 +89,7 @@ def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
     faults += [
         Fault(f"/event_types/{place}", "is neither *, nor an event type, nor a prefix ending in .*")
         for place, pattern in enumerate(wish.event_types)
-        if pattern != "*" and not NAME.fullmatch(pattern.removesuffix(".*"))
+        if pattern != "*" and (not NAME.fullmatch(pattern.removesuffix(".*")) or identifier_carries_pii(pattern))
     ]
     if wish.signature_profile not in {member.value for member in Profile}:
         faults.append(Fault("/signature_profile", "is not one of queast-v1, standard-webhooks"))
@@ -95,8 +97,9 @@ def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
         faults.append(Fault("/signature_algorithm", "is not one of v1, v1a"))
     elif wish.signature_algorithm == Algorithm.V1A and wish.signature_profile != Profile.STANDARD_WEBHOOKS:
         faults.append(Fault("/signature_algorithm", "v1a goes with standard-webhooks only"))
-    if len(wish.description) > _DESCRIPTION:
-        faults.append(Fault("/description", f"at most {_DESCRIPTION} characters"))
+    faults += label_faults(wish.description, "/description", longest=_DESCRIPTION)
+    if wish.user_id is not None and (not NAME.fullmatch(wish.user_id) or identifier_carries_pii(wish.user_id)):
+        faults.append(Fault("/user_id", "1–128 characters of A-Z a-z 0-9 _ . : -, and no personal data"))
     faults += header_faults(wish.headers, rules.header_prefix)
     if faults or target is None:
         raise Invalid("The connection is not acceptable.", tuple(faults))

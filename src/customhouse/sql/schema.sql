@@ -1136,13 +1136,15 @@ GRANT ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with t
 REVOKE ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) TO customhouse_service;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.api_keys TO customhouse_service;
+GRANT SELECT,INSERT ON TABLE customhouse.api_keys TO customhouse_service;
 
 GRANT SELECT(tenant_id) ON TABLE customhouse.api_keys TO customhouse_crossing;
 
 GRANT SELECT(key_id) ON TABLE customhouse.api_keys TO customhouse_crossing;
 
 GRANT SELECT(token_hash) ON TABLE customhouse.api_keys TO customhouse_crossing;
+
+GRANT UPDATE(revoked_at) ON TABLE customhouse.api_keys TO customhouse_service;
 
 GRANT SELECT,INSERT ON TABLE customhouse.attempts TO customhouse_service;
 

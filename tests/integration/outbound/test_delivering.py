@@ -222,7 +222,8 @@ async def test_a_policy_that_became_narrower_cancels_what_waits_and_no_other_doe
 ) -> None:  # fmt: skip
     receiver.answer = status(500)
     await held(app, tenant)
-    names = {"here": endpoint.connection.connection_id, "elsewhere": ids.new()}
+    other = await connect(app, tenant, receiver.url("/elsewhere"), event_types=("nothing.like.it",))
+    names = {"here": endpoint.connection.connection_id, "elsewhere": other.connection.connection_id}
     await app.policies.put(tenant, allowed, {ids.show("con", names[name]): fields for name, fields in narrower.items()}, "refuse", SYSTEM)
     receiver.answer = status(204)
     await hasten(owner)

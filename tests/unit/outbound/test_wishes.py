@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -115,3 +116,16 @@ def test_an_url_that_is_there_already_is_not_judged_again() -> None:
 )
 def test_a_pattern_is_all_or_a_name_or_a_prefix(patterns: tuple[str, ...], places: list[str]) -> None:
     assert faults(Wish(URL, event_types=patterns)) == places
+
+
+@pytest.mark.parametrize(
+    ("member", "wish"),
+    [
+        ("/description", {"description": "mail ada@example.com"}),
+        ("/description", {"description": "a name \u202e backwards"}),
+        ("/event_types/0", {"event_types": ("4111111111111111",)}),
+        ("/user_id", {"user_id": "ada@example.com"}),
+    ],
+)
+def test_what_is_kept_in_clear_is_no_place_for_personal_data(member: str, wish: dict[str, Any]) -> None:
+    assert faults(Wish(URL, **wish)) == [member]

@@ -1,5 +1,9 @@
 -- Outbound at full strength.
 
+-- Of an API key the service may only write that it is revoked: nobody brings one back, or gives it scopes, with the service's login.
+revoke update on api_keys from customhouse_service;
+grant update (revoked_at) on api_keys to customhouse_service;
+
 -- Engine ---------------------------------------------------------------------------------------------------------------
 
 -- Claims go from connection to connection, at most p_each of each: neither a tenant with a long backlog nor a dead endpoint stands
