@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -34,6 +35,9 @@ hypothesis_settings.register_profile(
     "suite", derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 hypothesis_settings.load_profile("suite")
+
+# Where the suite runs in the background, a shell has SIGINT ignored, and processes that it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOT_REPEATED = Once(None, b"")
 """A call without an idempotency key."""

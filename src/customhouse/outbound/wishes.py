@@ -19,6 +19,7 @@ from customhouse.tenants.labels import label_faults
 
 _MOST_PATTERNS: Final = 200
 _DESCRIPTION: Final = 500
+_USER_ID: Final = 128
 _MOST_HEADERS: Final = 16
 _HEADERS_BYTES: Final = 4096
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
@@ -98,8 +99,8 @@ def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
     elif wish.signature_algorithm == Algorithm.V1A and wish.signature_profile != Profile.STANDARD_WEBHOOKS:
         faults.append(Fault("/signature_algorithm", "v1a goes with standard-webhooks only"))
     faults += label_faults(wish.description, "/description", longest=_DESCRIPTION)
-    if wish.user_id is not None and (not NAME.fullmatch(wish.user_id) or identifier_carries_pii(wish.user_id)):
-        faults.append(Fault("/user_id", "1–128 characters of A-Z a-z 0-9 _ . : -, and no personal data"))
+    if wish.user_id is not None:
+        faults += label_faults(wish.user_id, "/user_id", longest=_USER_ID, shortest=1)
     faults += header_faults(wish.headers, rules.header_prefix)
     if faults or target is None:
         raise Invalid("The connection is not acceptable.", tuple(faults))
