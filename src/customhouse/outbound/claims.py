@@ -23,11 +23,11 @@ from customhouse.vault.vault import Vault
 
 _log: Final = get("customhouse.outbound.claims")
 _LARGEST_CLAIM: Final = 200
-_BUSY_PAUSE: Final = 0.05
+_BUSY_PAUSE: Final = 0.005
 _IDLE_PAUSE: Final = 0.5
 _AWAY_PAUSE: Final = 5.0
-_CROWDED_PAUSE: Final = 0.5
-_PER_CONNECTION: Final = 32
+_CROWDED_PAUSE: Final = 2.0
+_PER_CONNECTION: Final = 64
 """Deliveries of one connection in one claim: the long backlog of one does not keep the others waiting."""
 _VISITS: Final = 500
 """Connections looked at in one claim; the next one goes on after the last."""
@@ -72,7 +72,7 @@ class Claims:
             room,
             _PER_CONNECTION,
             LEASE_SECONDS,
-            self._engine.crowded(),
+            self._engine.crowded(_PER_CONNECTION),
             *self._cursor,
             _VISITS,
         )

@@ -104,9 +104,9 @@ class Engine:
             if waiting:
                 self._keep(asyncio.get_running_loop().create_task(self._give_back(waiting, seconds=0.0)))
 
-    def crowded(self) -> list[UUID]:
-        """Return the connections that can take nothing more at the moment."""
-        return self._lanes.crowded()
+    def crowded(self, count: int) -> list[UUID]:
+        """Return the connections that have no room for `count` more at the moment."""
+        return self._lanes.crowded(count)
 
     def reserve(self, tenant_id: TenantId, connection_id: UUID) -> bool:
         """Set a place aside for a delivery of this connection; False when there is none, and the database keeps it for later."""

@@ -60,16 +60,24 @@ class Lanes:
         """How many more deliveries may be held."""
         return self._most_held - self.held
 
-    def crowded(self) -> list[UUID]:
-        """Return the connections that can take nothing more at the moment."""
-        return [connection_id for connection_id, lane in self._lanes.items() if lane.held >= self._most_in(connection_id)]
+    def crowded(self, count: int = 1) -> list[UUID]:
+        """Return the connections that have no room for `count` more at the moment, or for half of what they may hold if that is less."""
+        return [
+            connection_id
+            for connection_id, lane in self._lanes.items()
+            if (most := self._most_in(connection_id)) - lane.held < min(count, most // 2)
+        ]
 
     def slots(self, connection_id: UUID) -> int:
         """Return how many attempts a connection may have on the wire now."""
         return self._narrowed.get(connection_id, self._slots_per_lane)
 
     def _most_in(self, connection_id: UUID) -> int:
-        return self.slots(connection_id) * self._held_per_slot
+        slots = self.slots(connection_id)
+        # While half of the room is free, one that answers may use it: what finds no place has to be fetched back from the database.
+        if slots == self._slots_per_lane and self.held < self._most_held // 2:
+            return max(slots * self._held_per_slot, self._most_held // 2)
+        return slots * self._held_per_slot
 
     def reserve(self, tenant_id: TenantId, connection_id: UUID) -> bool:
         """Set a place aside for a delivery; False when the lane, or everything, is full."""

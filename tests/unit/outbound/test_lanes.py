@@ -76,10 +76,22 @@ def test_no_connection_has_more_on_the_wire_than_its_slots() -> None:
 
 
 def test_a_connection_holds_no_more_than_its_share_and_says_that_it_is_crowded() -> None:
-    road, crowded, free = lanes(slots=2), ids.new(), ids.new()
+    road, crowded, free = lanes(held=16, slots=2), ids.new(), ids.new()
     assert fill(road, "acme", crowded, 100) == 8
     assert road.crowded() == [crowded]
     assert fill(road, "acme", free, 1) == 1
+
+
+def test_one_that_answers_may_use_half_of_the_room_while_nobody_else_needs_it_and_one_that_does_not_may_not() -> None:
+    road, alone, dead = lanes(held=100, slots=2), ids.new(), ids.new()
+    assert fill(road, "acme", alone, 100) == 50
+    assert fill(road, "acme", dead, 100) == 8
+    taken = [one for one in (road.take() for _ in range(4)) if one is not None and one.connection_id == dead]
+    for one in taken:
+        road.landed(one, answered=False)
+        road.unreserve(dead)
+    assert road.slots(dead) == 1
+    assert fill(road, "acme", dead, 100) == 0
 
 
 def test_everything_held_is_bounded() -> None:
