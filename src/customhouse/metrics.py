@@ -68,7 +68,7 @@ DELIVERIES: Final = Metric("deliveries_total", Kind.COUNTER, "Delivery attempts 
 ATTEMPT_SECONDS: Final = Metric("delivery_attempt_seconds", Kind.HISTOGRAM, "Time of one HTTP attempt", (), "seconds", _FAST)
 DELIVERY_LATENCY: Final = Metric("delivery_latency_seconds", Kind.HISTOGRAM, "Time from accept to delivered", (), "seconds", _SLOW)
 IN_FLIGHT: Final = Metric("deliveries_in_flight", Kind.GAUGE, "Attempts on the wire now", (), "attempts")
-QUEUE_DEPTH: Final = Metric("queue_depth", Kind.GAUGE, "Deliveries that wait: `due` or `leased`", ("state",), "deliveries")
+QUEUE_DEPTH: Final = Metric("queue_depth", Kind.GAUGE, "Deliveries queued: `due`, `waiting`, or `leased`", ("state",), "deliveries")
 RETRIES: Final = Metric("retries_scheduled_total", Kind.COUNTER, "Retries written to the database", (), "retries")
 LEASES_RECOVERED: Final = Metric("leases_recovered_total", Kind.COUNTER, "Deliveries taken over from a dead process", (), "deliveries")
 KMS_CALLS: Final = Metric("kms_calls_total", Kind.COUNTER, "Calls to the key service", ("operation", "outcome"), "calls")
@@ -76,7 +76,6 @@ VAULT_CACHE: Final = Metric(
     "vault_cache_total", Kind.COUNTER, "Keys looked up in memory: `hit`, `miss`, `expired`", ("outcome",), "look-ups"
 )
 PII_REMOVED: Final = Metric("pii_fields_removed_total", Kind.COUNTER, "Fields removed before anything was stored", (), "fields")
-AUDIT_ENTRIES: Final = Metric("audit_entries_total", Kind.COUNTER, "Entries written to the ledger, by tag", ("tag",), "entries")
 JOBS: Final = Metric("jobs_total", Kind.COUNTER, "Background jobs ended", ("job", "outcome"), "jobs")
 BUILD: Final = Metric("build_info", Kind.GAUGE, "Always 1; the labels say what runs", ("version", "python"))
 
@@ -96,7 +95,6 @@ TABLE: Final = (
     KMS_CALLS,
     VAULT_CACHE,
     PII_REMOVED,
-    AUDIT_ENTRIES,
     JOBS,
     BUILD,
 )
