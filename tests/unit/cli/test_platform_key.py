@@ -12,17 +12,15 @@ import pytest
 from customhouse.cli.platform_key import FILE_NAME, hand_over
 from customhouse.errors import SettingsError
 from customhouse.types import Secret
+from tests.terminals import terminal
 
 TOKEN = Secret(b"ck_" + b"k" * 43)
 
 
 def test_a_terminal_shows_it_and_no_file_is_made(tmp_path: Path) -> None:
-    ours, theirs = os.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        assert hand_over(TOKEN, tmp_path, terminal) is None
-        shown = os.read(ours, 4096)
-    os.close(ours)
-    assert TOKEN.reveal() in shown
+    with terminal() as (stream, screen):
+        assert hand_over(TOKEN, tmp_path, stream) is None
+    assert TOKEN.reveal() in screen.shown
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 
 import pytest
 
 from customhouse.cli.demo.stage import Stage, masked
+from tests.terminals import terminal
 
 
 def tell(stage: Stage) -> None:
@@ -36,31 +36,25 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_a_terminal_that_asks_for_it_gets_plain_lines_too(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    ours, theirs = os.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        stage = Stage(terminal)
+    with terminal() as (stream, screen):
+        stage = Stage(stream)
         stage.claim("water is wet", holds=True)
-        shown = os.read(ours, 4096)
-    os.close(ours)
     assert stage.plain
-    assert b"\x1b" not in shown
-    assert b"ok  water is wet" in shown
+    assert "\x1b" not in screen.text
+    assert "ok  water is wet" in screen.text
 
 
 def test_a_terminal_gets_ticks_and_markup_of_strangers_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "TERM", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
-    ours, theirs = os.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        stage = Stage(terminal)
+    with terminal() as (stream, screen):
+        stage = Stage(stream)
         tell(stage)
-        shown = os.read(ours, 65536).decode()
-    os.close(ours)
     assert not stage.plain
-    assert "✓" in shown
-    assert "✗" in shown
-    assert "[bold]not markup[/bold]" in shown
+    assert "✓" in screen.text
+    assert "✗" in screen.text
+    assert "[bold]not markup[/bold]" in screen.text
 
 
 def test_a_silent_stage_shows_nothing_and_keeps_the_claims() -> None:
