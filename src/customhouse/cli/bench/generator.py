@@ -51,7 +51,7 @@ def event(tenant: str, number: int, size: int) -> bytes:
         "person": {"person_id": f"p_{number}", "work_email": "ada.lovelace@example.com", "phone": "+49 30 23125 014"},
         "order": {"order_id": f"o_{number}", "total": 129.5, "currency": "EUR", "lines": []},
     }
-    body = {"tenant_id": tenant, "event_type": "order.created", "data": data}
+    body: dict[str, Any] = {"tenant_id": tenant, "event_type": "order.created", "data": data}
     while len(dump(body)) < size - 60:
         line = len(data["order"]["lines"])
         data["order"]["lines"].append({"sku": f"SKU-{line:03}", "quantity": line % 7 + 1, "note": "packed in the usual way"})
