@@ -103,6 +103,12 @@ class Conflict(CustomhouseError):
     code = "conflict"
 
 
+class ProviderNotConfigured(Conflict):
+    """This installation is not registered with the provider; the operator gives a client id and secret in the providers file."""
+
+    code = "provider_not_configured"
+
+
 class IdempotencyConflict(Conflict):
     """This idempotency key was used with another body; use a new key for a new request."""
 

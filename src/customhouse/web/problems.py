@@ -33,6 +33,7 @@ KINDS: Final[dict[type[CustomhouseError], Kind]] = {
     errors.ScopeMissing: Kind(403, "The API key may not do this"),
     errors.NotFound: Kind(404, "There is no such thing"),
     errors.Conflict: Kind(409, "The state of things does not allow this"),
+    errors.ProviderNotConfigured: Kind(409, "The provider is not set up here"),
     errors.IdempotencyConflict: Kind(409, "The idempotency key belongs to another request"),
     errors.KeyDestroyed: Kind(410, "This was destroyed on purpose"),
     errors.PayloadExpired: Kind(410, "The payload is not kept any more"),
