@@ -13,7 +13,7 @@ from customhouse import __version__, ids
 from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock, SystemClock
-from customhouse.config import AwsKey, Environment, Settings
+from customhouse.config import AwsKey, Environment, Settings, secret_at
 from customhouse.crypto.kms import KeyService
 from customhouse.crypto.kms_aws import AwsKeyService
 from customhouse.crypto.kms_local import load_local_key
@@ -40,6 +40,8 @@ from customhouse.outbound.reads import Reads
 from customhouse.outbound.recorder import Recorder
 from customhouse.outbound.roster import Rosters
 from customhouse.outbound.rotation import Rotations
+from customhouse.providers.catalogue import Catalogue
+from customhouse.providers.declared import LARGEST_FILE, read
 from customhouse.sql.migrate import Migration, compare, migrate, migrations
 from customhouse.tenants.api_keys import ApiKeys
 from customhouse.tenants.event_types import EventTypes
@@ -120,6 +122,24 @@ def key_service(settings: Settings) -> KeyService:
     return load_local_key(settings.kms_key.path, create=settings.environment is Environment.DEV)
 
 
+def catalogue_of(settings: Settings) -> Catalogue:
+    """Return the providers of these settings.
+
+    Raises:
+        SettingsError: the providers file cannot be read.
+        Invalid: it is not in order; the faults name each place.
+    """
+    if settings.providers_file is None:
+        return Catalogue()
+    prod = settings.environment is Environment.PROD
+    try:
+        with settings.providers_file.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise SettingsError(f"CUSTOMHOUSE_PROVIDERS_FILE cannot be read ({error.strerror}).") from None
+    return read(raw, lambda place: secret_at(variable=place.env, file=place.file, prod=prod), https_required=prod)
+
+
 class App:
     """All parts of one process, wired."""
 
@@ -128,6 +148,7 @@ class App:
         self.settings = settings
         self.database = database
         self.key_service = keys
+        self.catalogue = catalogue_of(settings)
         self.clock = clock or SystemClock()
         self.metrics = Metrics(__version__)
         self.process_id = ids.new()

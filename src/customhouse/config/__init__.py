@@ -39,6 +39,7 @@ __all__ = [
     "problems",
     "problems_of_environment",
     "reference",
+    "secret_at",
 ]
 
 _LARGEST_FILE: Final = 65536
@@ -68,6 +69,7 @@ class Settings:
     metrics_listen: Address | None
     trusted_proxies: Networks
     egress_allow: Networks
+    providers_file: Path | None
     payload_retention: timedelta
     signature_header_prefix: str
     max_body_bytes: int
@@ -127,6 +129,23 @@ def load(environ: Mapping[str, str]) -> Settings:
 def problems(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     """Return everything that is wrong with the settings in `environ`, for `customhouse doctor`."""
     return _read(environ)[1]
+
+
+def secret_at(*, variable: str = "", file: str = "", prod: bool) -> Secret:
+    """Return the secret that an environment variable or a file holds, for files that name one instead of holding it.
+
+    Raises:
+        ValueError: it is not there, empty, not text, or in a file that cannot be used; the text names neither value nor place.
+    """
+    if file:
+        text = _from_file(file, prod=prod)
+    elif variable in os.environ:  # noqa: TID251 - this is the place
+        text = os.environ[variable]  # noqa: TID251
+    else:
+        raise ValueError("its environment variable is not set")
+    if not text.strip() or not text.isprintable():
+        raise ValueError("is empty, or holds characters that cannot be printed")
+    return Secret(text.encode())
 
 
 def reference() -> str:

@@ -107,6 +107,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         blank=True,
     ),
     Setting(
+        "PROVIDERS_FILE",
+        values.file,
+        "A TOML file: this installation's client ids and secrets (by reference) at the providers, overridden endpoints, and providers of "
+        "its own. `customhouse provider check` judges one. Unset: the built-in providers, none of them set up.",
+        otherwise="unset",
+    ),
+    Setting(
         "PAYLOAD_RETENTION",
         values.duration(timedelta(days=30)),
         "How long a sealed payload is kept after its last delivery has ended, for replay: `72h`, `7d`; at most `30d`. `0`: not at all.",

@@ -156,6 +156,14 @@ def folder(text: str) -> Path:
     return path
 
 
+def file(text: str) -> Path:
+    """Read the absolute path of a file; whether it is there is asked when it is read."""
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError("expected an absolute path")
+    return path
+
+
 def address(text: str) -> Address:
     """Read `host:port`; an IPv6 address stands in brackets."""
     host, _, port = text.rpartition(":")
