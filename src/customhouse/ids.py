@@ -20,23 +20,41 @@ _VALUES: Final = {char: value for value, char in enumerate(_ALPHABET)}
 _SUFFIX_LENGTH: Final = 26
 
 
+_RANDOM_BYTES: Final = 10
+_DRAWN_AT_ONCE: Final = 400 * _RANDOM_BYTES
+"""Asking the kernel costs as much as all the rest of an id, so it is asked once for many. No id is a secret."""
+
+
 class _Sequence:
     """UUIDv7 generator, RFC 9562 §5.7 and §6.2 method 1: ids of one process never go back."""
 
-    __slots__ = ("_counter", "_lock", "_millis")
+    __slots__ = ("_counter", "_drawn", "_lock", "_millis", "_used")
 
     def __init__(self) -> None:
         self._millis = 0
         self._counter = 0
         self._lock = threading.Lock()
+        self._drawn = b""
+        self._used = 0
 
     def next(self) -> UUID:
         with self._lock:
             return self._next()
 
+    def forked(self) -> None:
+        """Forget what the parent process has drawn, and its lock, which somebody there may hold."""
+        self._lock = threading.Lock()
+        self._drawn = b""
+        self._used = 0
+
     def _next(self) -> UUID:
         millis = time.time_ns() // 1_000_000
-        random = int.from_bytes(os.urandom(10))
+        used = self._used
+        if used == len(self._drawn):
+            self._drawn = os.urandom(_DRAWN_AT_ONCE)
+            used = 0
+        self._used = end = used + _RANDOM_BYTES
+        random = int.from_bytes(self._drawn[used:end])
         if millis > self._millis:
             self._millis = millis
             # The counter (rand_a and 30 bits of rand_b) starts in its lower half, so that it has room to count.
@@ -52,6 +70,7 @@ class _Sequence:
 
 
 _sequence = _Sequence()
+os.register_at_fork(after_in_child=_sequence.forked)
 
 
 def new() -> UUID:

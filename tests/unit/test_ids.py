@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -86,3 +88,20 @@ def test_the_bound_of_a_moment_lies_below_every_id_made_since(moment: datetime) 
     assert floor.version == 7
     assert timedelta(0) <= moment - ids.made_at(floor) < timedelta(milliseconds=2)
     assert ids.floor_at(moment + timedelta(milliseconds=2)) > floor
+
+
+def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
+    # In a process of its own: this one may have threads, and a fork would take their locks along.
+    script = """
+import os
+from customhouse import ids
+ids.new()
+child = os.fork()
+# The last four bytes are all random: the time and the counter are the parent's own.
+os.write(1, b"".join(ids.new().bytes[-4:] for _ in range(100)))
+if child:
+    os.waitpid(child, 0)
+"""
+    made = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout
+    assert len(made) == 800
+    assert len({made[place : place + 4] for place in range(0, 800, 4)}) == 200

@@ -16,7 +16,9 @@ from customhouse.outbound.roster import SQL
 from customhouse.outbound.work import LEASE_SECONDS, Result
 
 _LARGEST_GROUP: Final = 200
-_GROUPS_AT_ONCE: Final = 2
+_GROUPS_AT_ONCE: Final = 1
+_PACE: Final = 0.02
+"""Seconds between two groups: nobody waits for a result, so a busy process writes many in one transaction."""
 _MOST_WAITING: Final = 100_000
 """Never reached: the engine holds less than that."""
 _FIRST_PAUSE: Final = 0.1
@@ -35,7 +37,7 @@ class Recorder:
         self._drop_payloads = drop_payloads
         self._patience = LEASE_SECONDS
         self._group: GroupCommit[Result, bool] = GroupCommit(
-            self._flush, largest=_LARGEST_GROUP, at_once=_GROUPS_AT_ONCE, most_waiting=_MOST_WAITING
+            self._flush, largest=_LARGEST_GROUP, at_once=_GROUPS_AT_ONCE, most_waiting=_MOST_WAITING, pace=_PACE
         )
 
     async def record(self, result: Result) -> bool:

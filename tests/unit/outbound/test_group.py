@@ -14,11 +14,15 @@ from customhouse.outbound.group import GroupCommit
 
 pytestmark = pytest.mark.anyio
 
+URGENT = 1000
+NEVER = 1e6
+"""A pace that no test lives to see."""
+
 
 class Ledger:
     """A flush that can be held up, and says what it was given."""
 
-    def __init__(self, *, largest: int = 100, at_once: int = 1, most_waiting: int = 1000) -> None:
+    def __init__(self, *, largest: int = 100, at_once: int = 1, most_waiting: int = 1000, pace: float = 0.0) -> None:
         self.groups: list[list[int]] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -28,7 +32,13 @@ class Ledger:
         self.sizes: list[int] = []
         self.broken: BaseException | None = None
         self.group: GroupCommit[int, str] = GroupCommit(
-            self.flush, largest=largest, at_once=at_once, most_waiting=most_waiting, observe=self.sizes.append
+            self.flush,
+            largest=largest,
+            at_once=at_once,
+            most_waiting=most_waiting,
+            observe=self.sizes.append,
+            pace=pace,
+            urgent=lambda item: item >= URGENT,
         )
 
     async def flush(self, items: Sequence[int]) -> Sequence[str | BaseException]:
@@ -71,6 +81,33 @@ async def test_what_arrives_during_a_flush_goes_into_the_next_one() -> None:
     ledger.open.set()
     assert await first + await rest == ["#1", "#2", "#3"]
     assert ledger.groups == [[1], [2, 3]]
+
+
+async def test_who_comes_after_a_quiet_time_goes_at_once_and_who_comes_soon_after_shares_a_flush() -> None:
+    ledger = Ledger(pace=0.01)
+    assert await ledger.submit(1) == ["#1"]
+    assert await asyncio.gather(ledger.submit(2), ledger.submit(3)) == [["#2"], ["#3"]]
+    assert ledger.groups == [[1], [2, 3]]
+
+
+async def test_a_pace_holds_back_neither_a_full_group_nor_what_is_urgent_nor_the_end() -> None:
+    ledger = Ledger(pace=NEVER, largest=3)
+    assert await ledger.submit(1) == ["#1"]
+    early = [asyncio.ensure_future(ledger.submit(item)) for item in (2, 3)]
+    await ledger.until(waiting=2)
+    assert await ledger.submit(4) == ["#4"]
+    assert await asyncio.gather(*early) == [["#2"], ["#3"]]
+
+    late = asyncio.ensure_future(ledger.submit(5))
+    await ledger.until(waiting=1)
+    assert await ledger.submit(URGENT) == [f"#{URGENT}"]
+    assert await late == ["#5"]
+
+    last = asyncio.ensure_future(ledger.submit(6))
+    await ledger.until(waiting=1)
+    await ledger.group.close()
+    assert await last == ["#6"]
+    assert ledger.groups == [[1], [2, 3, 4], [5, URGENT], [6]]
 
 
 async def test_one_bad_item_fails_alone() -> None:
