@@ -46,6 +46,8 @@ FORBIDDEN_HEADERS: Final = frozenset(
 )
 """Headers (lower case) that nobody may set: hop-by-hop ones (RFC 9110 §7.6.1), framing, routing, and what is ours to say."""
 
+_MOST_NAMES: Final = 1_000
+
 
 class Egress:
     """The only way out. For one event loop; every guard is always on."""
@@ -87,6 +89,7 @@ class Egress:
         self._resolver = Resolver(allow=allow, clock=clock, lookup=lookup, timeout=connect_timeout)
         self._pool = ClientPool(options, max_clients)
         self._closed = False
+        self._allowed_names: set[tuple[str, ...]] = set()
 
     async def post(self, target: Target, headers: Mapping[str, str], body: bytes) -> Outcome:
         """Send one POST and say what came of it. Redirects are not followed: a 3xx is an outcome like any other.
@@ -103,7 +106,7 @@ class Egress:
             Invalid: A header may not be set or is malformed. Whatever the network does is an outcome and raises nothing.
         """
         started = self._clock.monotonic()
-        _check(headers)
+        self._check(headers)
         if self._https_required and target.scheme != "https":
             return self._failed("https_required", started)
         address = self._resolver.known(target.host)
@@ -176,14 +179,23 @@ class Egress:
     def _since(self, started: float) -> int:
         return max(0, round((self._clock.monotonic() - started) * 1000))
 
+    def _check(self, headers: Mapping[str, str]) -> None:
+        names = tuple(headers)
+        # The headers of a connection have the same names each time.
+        if names not in self._allowed_names:
+            _check_names(names)
+            if len(self._allowed_names) >= _MOST_NAMES:
+                self._allowed_names.clear()
+            self._allowed_names.add(names)
+        if not "".join(headers.values()).isascii():
+            raise Invalid("A header's value holds characters outside ASCII.")
 
-def _check(headers: Mapping[str, str]) -> None:
-    names = {name.lower() for name in headers}
-    if len(names) != len(headers):
+
+def _check_names(names: tuple[str, ...]) -> None:
+    lowered = {name.lower() for name in names}
+    if len(lowered) != len(names):
         raise Invalid("A header is given twice.")
-    if not names.isdisjoint(FORBIDDEN_HEADERS):
+    if not lowered.isdisjoint(FORBIDDEN_HEADERS):
         raise Invalid(
             "A header is given that may not be set: Host, Content-Length, hop-by-hop and framing headers are not yours to choose."
         )
-    if not "".join(headers.values()).isascii():
-        raise Invalid("A header's value holds characters outside ASCII.")

@@ -16,7 +16,8 @@ from customhouse.egress.targets import Target
 from customhouse.errors import SettingsError
 
 IDLE_CONNECTION: Final = timedelta(seconds=30)
-IDLE_CONNECTIONS_PER_CLIENT: Final = 32
+IDLE_CONNECTIONS_PER_CLIENT: Final = 256
+"""As many as attempts go to one host at a time: with fewer, a busy host's connections are opened and closed for every other request."""
 
 
 @dataclass(frozen=True, slots=True)
