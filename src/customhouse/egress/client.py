@@ -89,7 +89,7 @@ class Egress:
         self._resolver = Resolver(allow=allow, clock=clock, lookup=lookup, timeout=connect_timeout)
         self._pool = ClientPool(options, max_clients)
         self._closed = False
-        self._allowed_names: set[tuple[str, ...]] = set()
+        self._known_names: set[tuple[str, ...]] = set()
 
     async def post(self, target: Target, headers: Mapping[str, str], body: bytes) -> Outcome:
         """Send one POST and say what came of it. Redirects are not followed: a 3xx is an outcome like any other.
@@ -106,7 +106,7 @@ class Egress:
             Invalid: A header may not be set or is malformed. Whatever the network does is an outcome and raises nothing.
         """
         started = self._clock.monotonic()
-        self._check(headers)
+        _check(headers, self._known_names)
         if self._https_required and target.scheme != "https":
             return self._failed("https_required", started)
         address = self._resolver.known(target.host)
@@ -179,16 +179,18 @@ class Egress:
     def _since(self, started: float) -> int:
         return max(0, round((self._clock.monotonic() - started) * 1000))
 
-    def _check(self, headers: Mapping[str, str]) -> None:
-        names = tuple(headers)
-        # The headers of a connection have the same names each time.
-        if names not in self._allowed_names:
-            _check_names(names)
-            if len(self._allowed_names) >= _MOST_NAMES:
-                self._allowed_names.clear()
-            self._allowed_names.add(names)
-        if not "".join(headers.values()).isascii():
-            raise Invalid("A header's value holds characters outside ASCII.")
+
+def _check(headers: Mapping[str, str], known: set[tuple[str, ...]] | None = None) -> None:
+    names = tuple(headers)
+    # The headers of a connection have the same names each time.
+    if known is None or names not in known:
+        _check_names(names)
+        if known is not None:
+            if len(known) >= _MOST_NAMES:
+                known.clear()
+            known.add(names)
+    if not "".join(headers.values()).isascii():
+        raise Invalid("A header's value holds characters outside ASCII.")
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -86,7 +86,7 @@ async def test_what_arrives_during_a_flush_goes_into_the_next_one() -> None:
 async def test_who_comes_after_a_quiet_time_goes_at_once_and_who_comes_soon_after_shares_a_flush() -> None:
     ledger = Ledger(pace=0.01)
     assert await ledger.submit(1) == ["#1"]
-    assert await asyncio.gather(ledger.submit(2), ledger.submit(3)) == [["#2"], ["#3"]]
+    assert [*await asyncio.gather(ledger.submit(2), ledger.submit(3))] == [["#2"], ["#3"]]
     assert ledger.groups == [[1], [2, 3]]
 
 
@@ -96,7 +96,7 @@ async def test_a_pace_holds_back_neither_a_full_group_nor_what_is_urgent_nor_the
     early = [asyncio.ensure_future(ledger.submit(item)) for item in (2, 3)]
     await ledger.until(waiting=2)
     assert await ledger.submit(4) == ["#4"]
-    assert await asyncio.gather(*early) == [["#2"], ["#3"]]
+    assert [*await asyncio.gather(*early)] == [["#2"], ["#3"]]
 
     late = asyncio.ensure_future(ledger.submit(5))
     await ledger.until(waiting=1)
