@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from customhouse import ids
 from customhouse.errors import Overloaded
 from customhouse.logs import get
+from customhouse.web.express import Exchange, Express
 from customhouse.web.problems import Problem, problem_of, problem_of_router
 
 HEAD_BYTES: Final = 32 * 1024
@@ -26,15 +31,32 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection.
 
     What is not HTTP is answered with 400, a head that is too large with 431; a head or a body that takes too long is cut off.
+    A request to a hot route is served by `express`, every other one by the ASGI application.
     """
 
-    _watch: asyncio.TimerHandle | None = None
-    """Runs while a head or a body is awaited."""
-    _in_head = True
-    _in_body = False
-    _received = 0
-    _fields = 0
-    _refused = False
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        express: Express | None = None,
+    ) -> None:
+        """Take what uvicorn gives, and the hot routes."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._express = express
+        self._begun: Exchange | None = None
+        """Waits for the rest of what has just been received, so that its handler mostly finds the whole body there."""
+        self._watch: asyncio.TimerHandle | None = None
+        """Runs while a head or a body is awaited."""
+        self._in_head = True
+        self._in_body = False
+        self._had_head = False
+        self._received = 0
+        self._fields = 0
+        self._refused = False
+        self._quiet_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Give the first request its time."""
@@ -44,29 +66,51 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(problem_of(Overloaded("Too many connections are open.")))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the watch."""
+        """Stop the watches."""
         self._stop_watch()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read; nothing more after a refusal."""
         if self._refused:
             return
-        if self._watch is None and self._idle():
-            self._watch = self.loop.call_later(HEAD_SECONDS, self._cut_off)
-            self._received = 0
-        super().data_received(data)
+        idle = self._idle()
+        if idle:
+            self._had_head = False
+            if self._watch is None:
+                self._received = 0
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        except httptools.HttpParserUpgrade:
+            # There is nothing to upgrade to: the request is served as it is (RFC 9110 §7.8).
+            pass
         # The parser keeps a field until it ends, so what was received counts, not only what was reported.
         self._received += len(data)
+        self._look_after(head_begun=idle and not self._had_head)
+        if self._begun is not None:
+            self._serve(self._begun)
+
+    def _look_after(self, *, head_begun: bool) -> None:
+        """Give what is still to come its time and its size; what came whole in one piece costs no timer."""
+        if self._refused:
+            return
         if self._in_body:
             if self._watch is None:
                 self._watch = self.loop.call_later(BODY_SECONDS, self._cut_off)
-        elif self._watch is not None and self._received > HEAD_BYTES:
-            self._refuse(problem_of_router(431))
+        elif head_begun or self._watch is not None:
+            if self._watch is None:
+                self._watch = self.loop.call_later(HEAD_SECONDS, self._cut_off)
+            if self._received > HEAD_BYTES:
+                self._refuse(problem_of_router(431))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._in_head = True
         self._fields = 0
 
@@ -76,27 +120,96 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._fields > HEAD_FIELDS or len(name) + len(value) > HEAD_BYTES:
             self._refuse(problem_of_router(431))
         elif self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Hand the request over, unless its head was refused."""
         self._stop_watch()
         self._in_head = False
-        self._in_body = True
-        if not self._refused:
-            super().on_headers_complete()
+        self._in_body = self._had_head = True
+        if self._refused:
+            return
+        found = self._express.route(self.url) if self._express is not None and self._takes_express() else None
+        if found is not None:
+            self._begun = Exchange(self, *found, self.headers, keep=self.parser.should_keep_alive())
+            self.cycle = self._begun  # type: ignore[assignment]  # has what uvicorn asks of its own
+            return
+        # Only now is what ASGI asks for made.
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _takes_express(self) -> bool:
+        """Tell whether there is nothing about the request that only the long way knows: an answer before it, 1.0, `Expect`."""
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and self._idle()
+            and not self.pipeline
+            and not self.expect_100_continue
+            and not parser.should_upgrade()
+            and parser.get_http_version() == "1.1"
+        )
+
+    def _serve(self, exchange: Exchange) -> None:
+        self._begun = None
+        assert self._express is not None  # it made the exchange
+        task = self.loop.create_task(self._express.serve(exchange, self.server_state.default_headers))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def on_body(self, body: bytes) -> None:
-        """Hand the body over, unless the head was refused."""
-        if not self._refused:
-            super().on_body(body)
+        """Hand the body over, unless the head was refused or nobody wants it any more."""
+        cycle = self.cycle
+        if self._refused or cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End the request, unless the head was refused."""
         self._stop_watch()
         self._in_body = False
-        if not self._refused:
-            super().on_message_complete()
+        cycle = self.cycle
+        if self._refused or cycle.response_complete:
+            return
+        cycle.more_body = False
+        cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """Go on with the request that waits, or let the connection rest for a while.
+
+        One timer per rest, not per request: it looks at the clock when it goes off.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has rested long enough."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing() or not self._idle():
+            return
+        # What is being received has a watch of its own.
+        left = self.timeout_keep_alive if self._watch is not None else self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not ours
         """Answer what is not HTTP with a problem."""
@@ -106,6 +219,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
+        self._begun = None
         request_id = ids.show("req", ids.new())
         _log.info("request_refused", request_id=request_id, error=problem.code, status_code=problem.status)
         # While an earlier request is being answered, an answer to this one would look like that one's: then it is just cut off.
@@ -120,7 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _idle(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: RequestResponseCycle | Exchange | None = self.cycle
         return cycle is None or cycle.response_complete
 
     def _next_in_line(self) -> bool:

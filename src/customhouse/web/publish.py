@@ -1,10 +1,9 @@
-"""The two hot routes: publish one event, publish a batch. Plain ASGI, no framework in between."""
+"""The two hot routes: publish one event, publish a batch. From a call to the JSON of its answer, no framework in between."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from customhouse.app import App
 from customhouse.canonical import dump, parse_object
@@ -17,16 +16,13 @@ from customhouse.tenants.api_keys import ApiKey, Scope
 from customhouse.types import PLATFORM, Json, JsonObject
 from customhouse.web.auth import authenticate, named_tenant, origin_of
 from customhouse.web.bodies import Receive, read_body
-from customhouse.web.calls import Call, call_of
-from customhouse.web.calls import Scope as AsgiScope
+from customhouse.web.calls import Call
 from customhouse.web.problems import problem_of
 
-Send = Callable[[Any], Awaitable[None]]
 BATCH_EVENTS: Final = 1000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _SLICE: Final = 100
 """Events of a batch that are prepared in one go, so that a batch does not hold up everybody else."""
-_JSON: Final = (b"content-type", b"application/json")
 _log: Final = get("customhouse.web.publish")
 
 
@@ -38,13 +34,13 @@ class Publish:
         self._app = app
         self._cap = app.settings.max_body_bytes
 
-    async def one(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Publish one event: 202 when it and its deliveries are durable.
+    async def one(self, call: Call, receive: Receive) -> bytes:
+        """Publish one event, and return what a 202 says when it and its deliveries are durable.
 
         Raises:
             CustomhouseError: it was not accepted.
+            ClientDisconnect: nobody waits for the answer.
         """
-        call = call_of(scope)
         try:
             key = await self._key(call)
             header_key = call.idempotency_key()
@@ -55,15 +51,15 @@ class Publish:
         except CustomhouseError as error:
             self._count(error)
             raise
-        await _answer(send, dump(_accepted(accepted)))
+        return dump(_accepted(accepted))
 
-    async def batch(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Publish up to 1000 events, each for itself: 202 with one result per event, in their order.
+    async def batch(self, call: Call, receive: Receive) -> bytes:
+        """Publish up to 1000 events, each for itself, and return what a 202 says: one result per event, in their order.
 
         Raises:
             CustomhouseError: the batch as a whole is not acceptable; nothing was accepted.
+            ClientDisconnect: nobody waits for the answer.
         """
-        call = call_of(scope)
         key = await self._key(call)
         if call.idempotency_key() is not None:
             raise Invalid(
@@ -79,7 +75,7 @@ class Publish:
         for start in range(0, len(events), _SLICE):
             part = events[start : start + _SLICE]
             results += await asyncio.gather(*[self._result(key, call, event) for event in part])
-        await _answer(send, dump({"results": results}))
+        return dump({"results": results})
 
     async def _key(self, call: Call) -> ApiKey:
         key = await authenticate(self._app.api_keys, call)
@@ -123,9 +119,3 @@ def _accepted(accepted: Accepted) -> JsonObject:
         for delivery_id, connection_id, privacy in accepted.deliveries
     ]
     return {"event_id": accepted.event_id, "duplicate": accepted.duplicate, "deliveries": deliveries}
-
-
-async def _answer(send: Send, body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": 202, "headers": [_JSON, length]})
-    await send({"type": "http.response.body", "body": body})

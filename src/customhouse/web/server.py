@@ -7,7 +7,8 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
 
@@ -18,7 +19,7 @@ from customhouse.logs import get, watch
 from customhouse.types import Secret
 from customhouse.web.asgi import create
 from customhouse.web.exposition import exposition
-from customhouse.web.middleware import Asgi
+from customhouse.web.middleware import Asgi, Door
 from customhouse.web.protocol import BoundedProtocol
 
 _log: Final = get("customhouse.web.server")
@@ -48,11 +49,12 @@ async def listening(application: Asgi, address: Address, *, trusted_proxies: Net
     """
     bound = _bind(address)
     host, port = bound.getsockname()[:2]
+    protocol = partial(BoundedProtocol, express=application.express) if isinstance(application, Door) else BoundedProtocol
     server = _Server(
         uvicorn.Config(
             application,
             loop="none",
-            http=BoundedProtocol,
+            http=cast("type[asyncio.Protocol]", protocol),
             ws="none",
             lifespan="off",
             access_log=False,

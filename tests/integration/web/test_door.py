@@ -19,7 +19,8 @@ from customhouse.outbound.accept import Accepted
 from customhouse.outbound.requests import EventRequest
 from customhouse.web.asgi import create
 from customhouse.web.exposition import exposition
-from customhouse.web.middleware import Asgi, Door
+from customhouse.web.express import Handler
+from customhouse.web.middleware import Door
 from customhouse.web.server import listening
 from tests.integration.web.conftest import Api, problem
 from tests.integration.web.wire import exchange
@@ -96,16 +97,23 @@ async def test_requests_are_counted_by_template(acme: Api, platform: Api) -> Non
     assert "canary" not in shown
 
 
-def _door(app: App, handler: Asgi, most_at_once: int = 10) -> Door:
-    return Door(app, create(app), {("GET", "/hot"): handler}, https=True, most_at_once=most_at_once)
+def _door(app: App, handler: Handler, most_at_once: int = 10) -> Door:
+    return Door(app, create(app), {"/v1/hot": handler}, https=True, most_at_once=most_at_once)
 
 
-async def test_a_surprise_becomes_an_internal_error_that_says_nothing(lines: io.StringIO, app: App) -> None:
-    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
+HOT = b"POST /v1/hot HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+LONG_WAY = HOT.replace(b"1.1", b"1.0", 1)
+"""The same as ASGI: HTTP/1.0 is not for the short way."""
+EITHER_WAY = pytest.mark.parametrize("request_bytes", [HOT, LONG_WAY])
+
+
+@EITHER_WAY
+async def test_a_surprise_becomes_an_internal_error_that_says_nothing(lines: io.StringIO, app: App, request_bytes: bytes) -> None:
+    async def broken(_call: Any, _receive: Any) -> bytes:
         raise ValueError("canary-4711")
 
     async with listening(_door(app, broken), Address("127.0.0.1", 0)) as address:
-        reply = await exchange(address, b"GET /hot HTTP/1.1\r\nhost: x\r\n\r\n")
+        reply = await exchange(address, request_bytes)
     assert (reply.status, reply.code) == (500, "internal_error")
     assert reply.headers["strict-transport-security"].startswith("max-age=")
     assert b"canary" not in reply.body
@@ -114,38 +122,38 @@ async def test_a_surprise_becomes_an_internal_error_that_says_nothing(lines: io.
     assert "canary" not in lines.getvalue()
 
 
-async def test_what_passes_by_itself_says_when_to_come_back(app: App) -> None:
+@EITHER_WAY
+async def test_what_passes_by_itself_says_when_to_come_back(app: App, request_bytes: bytes) -> None:
     for error, status, after in (
         (DatabaseUnavailable(), 503, "1"),
         (KeyServiceUnavailable(), 503, "5"),
         (Overloaded(retry_after=7), 503, "7"),
     ):
 
-        async def busy(_scope: Any, _receive: Any, _send: Any, error: Exception = error) -> None:
+        async def busy(_call: Any, _receive: Any, error: Exception = error) -> bytes:
             raise error
 
         async with listening(_door(app, busy), Address("127.0.0.1", 0)) as address:
-            reply = await exchange(address, b"GET /hot HTTP/1.1\r\nhost: x\r\n\r\n")
+            reply = await exchange(address, request_bytes)
         assert (reply.status, reply.headers["retry-after"]) == (status, after)
 
 
-async def test_more_calls_than_can_be_held_are_refused_at_the_door(app: App) -> None:
+@EITHER_WAY
+async def test_more_calls_than_can_be_held_are_refused_at_the_door(app: App, request_bytes: bytes) -> None:
     inside, leave = asyncio.Event(), asyncio.Event()
 
-    async def slow(_scope: Any, _receive: Any, send: Any) -> None:
+    async def slow(_call: Any, _receive: Any) -> bytes:
         inside.set()
         await leave.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        return b"{}"
 
-    request = b"GET /hot HTTP/1.1\r\nhost: x\r\n\r\n"
     async with listening(_door(app, slow, most_at_once=1), Address("127.0.0.1", 0)) as address:
-        first = asyncio.create_task(exchange(address, request))
+        first = asyncio.create_task(exchange(address, request_bytes))
         await inside.wait()
-        reply = await exchange(address, request)
+        reply = await exchange(address, request_bytes)
         assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "overloaded", "1")
         leave.set()
-        assert (await first).status == 200
+        assert (await first).status == 202
 
 
 async def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_error(lines: io.StringIO, address: Address, acme: Api) -> None:
