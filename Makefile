@@ -1,6 +1,6 @@
 # Each target works on a fresh clone: `setup` makes .venv first, and does nothing when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pg15 test-redis check fmt bench schema clean
+.PHONY: help setup demo test test-pg15 test-redis check fmt bench soak growth schema
 PY := .venv/bin/python
 # More for pytest or bench: make test ARGS="-k signature -x"
 ARGS ?=
@@ -45,8 +45,11 @@ fmt: setup ## format, and repair what ruff can repair
 bench: setup ## measure deliveries per second on this machine
 	@.venv/bin/customhouse bench $(ARGS)
 
+soak: setup ## kill the service and PostgreSQL under load: nothing is lost (minutes)
+	@$(PY) -m benchmarks.soak $(ARGS)
+
+growth: setup ## measure with ten million attempts of history and with none (10 GB, minutes)
+	@$(PY) -m benchmarks.growth $(ARGS)
+
 schema: setup ## write the generated tables of the documents again
 	@for script in docs/make_*.py; do $(PY) "$$script" || exit 1; done
-
-clean: ## remove .venv, caches and reports (never data)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* coverage.json htmlcov dist build

@@ -1,0 +1,43 @@
+"""The long runs of `benchmarks/`, small: what they count agrees. How fast anything is, is not tested here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(240)
+
+
+def run(name: str, *arguments: str, fails_with: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Run one of them as its user does; return its JSON. Of what it checks, only what depends on the machine's speed may fail."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=220)
+    assert done.stdout, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert [words for words in found["broken"] if words not in fails_with] == [], done.stderr[-3000:]
+    assert done.returncode == (0 if found["holds"] else 1)
+    assert set(fails_with) <= set(found["checked"])
+    return found
+
+
+def test_a_small_soak_loses_nothing_and_counts_alike_on_three_sides() -> None:
+    found = run("soak", "--events", "900", "--rate", "150", "--service-kills", "2", "--postgres-kills", "1", "--seed", "7")
+    assert found["accepted"] == found["arrived"] == found["in_database"]["delivered"] == 900
+    assert found["lost"] == 0
+    assert {one["what"] for one in found["kills"]} == {"service", "postgresql"}
+    assert found["duplicates"] <= found["most_duplicates_allowed"]
+
+
+def test_a_small_growth_run_makes_its_history_and_reads_no_table_from_end_to_end() -> None:
+    speed = "delivered per second with the history is within 20 % of without"
+    found = run("growth", "--rows", "60000", "--rounds", "1", "--seconds", "1", "--asks", "3", fails_with=(speed,))
+    assert found["history"]["attempts"] >= 60_000
+    assert found["history"]["deliveries"] > 55_000
+    assert found["reading_ms"]["history"].keys() == found["reading_ms"]["none"].keys()
+    assert len(found["sequential_scans"]) == 8
