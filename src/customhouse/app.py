@@ -40,6 +40,7 @@ from customhouse.outbound.reads import Reads
 from customhouse.outbound.recorder import Recorder
 from customhouse.outbound.roster import Rosters
 from customhouse.outbound.rotation import Rotations
+from customhouse.outbound.throttle import Throttle
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.declared import LARGEST_FILE, read
 from customhouse.sql.migrate import Migration, compare, migrate, migrations
@@ -191,7 +192,8 @@ class App:
             connect_timeout=min(_CONNECT_SECONDS, settings.delivery_timeout),
             total_timeout=settings.delivery_timeout,
         )
-        sender = Sender(database, self.rosters, self.egress, self.clock, failpoints, schedule=settings.retry_schedule)
+        self.throttle = Throttle()
+        sender = Sender(database, self.rosters, self.egress, self.clock, failpoints, self.throttle, schedule=settings.retry_schedule)
         recorder = Recorder(database, failpoints, self.process_id, drop_payloads=drop_payloads)
         self.engine = Engine(
             database,
@@ -208,7 +210,7 @@ class App:
         self.acceptor = Acceptor(
             database, self.vault, self.rosters, self.engine, self.clock, self.metrics, failpoints, environment=environment
         )
-        self.presence = Presence(database, self.engine, self.clock, self.metrics)
+        self.presence = Presence(database, self.engine, self.throttle, self.clock, self.metrics)
         self._claims = Claims(database, self.vault, self.rosters, self.engine, self.clock)
         jobs = (*periodic(database, settings.payload_retention), Periodic("signing_keys.advance", "* * * * *", self._advance_keys))
         self._worker = Worker(database, self.metrics, jobs)
@@ -345,6 +347,7 @@ class App:
         self.rosters.forget(changed)
         self.api_keys.forget(changed)
         self.vault.changed(changed)
+        self.engine.ask_again(changed)
 
     def _on_ready(self) -> None:
         self._hearing = True

@@ -70,6 +70,7 @@ DELIVERY_LATENCY: Final = Metric("delivery_latency_seconds", Kind.HISTOGRAM, "Ti
 IN_FLIGHT: Final = Metric("deliveries_in_flight", Kind.GAUGE, "Attempts on the wire now", (), "attempts")
 QUEUE_DEPTH: Final = Metric("queue_depth", Kind.GAUGE, "Deliveries queued: `due`, `waiting`, or `leased`", ("state",), "deliveries")
 RETRIES: Final = Metric("retries_scheduled_total", Kind.COUNTER, "Retries written to the database", (), "retries")
+RATE_LIMITED: Final = Metric("rate_limited_total", Kind.COUNTER, "Attempts put off by the rate limit of their connection", (), "attempts")
 LEASES_RECOVERED: Final = Metric("leases_recovered_total", Kind.COUNTER, "Deliveries taken over from a dead process", (), "deliveries")
 KMS_CALLS: Final = Metric("kms_calls_total", Kind.COUNTER, "Calls to the key service", ("operation", "outcome"), "calls")
 VAULT_CACHE: Final = Metric(
@@ -91,6 +92,7 @@ TABLE: Final = (
     IN_FLIGHT,
     QUEUE_DEPTH,
     RETRIES,
+    RATE_LIMITED,
     LEASES_RECOVERED,
     KMS_CALLS,
     VAULT_CACHE,

@@ -36,6 +36,7 @@ CROSSING = {
     "recover_leases_v1": ("customhouse_crossing", "integer"),
     "queue_depth_v1": ("customhouse_crossing", "TABLE(due bigint, waiting bigint, leased bigint)"),
     "purge_keys_v1": ("customhouse_crossing", "integer"),
+    "certificates_expiring_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
 }
@@ -44,6 +45,7 @@ CROSSING = {
 POLICIES = {
     ("api_keys", "crossing", "customhouse_crossing", "SELECT"),
     ("connection_secrets", "crossing", "customhouse_crossing", "SELECT"),
+    ("connections", "crossing_certificates", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
@@ -59,6 +61,10 @@ CROSSING_RIGHTS = {
     *(
         (f"connection_secrets.{name}", "SELECT")
         for name in ("tenant_id", "connection_id", "purpose", "state", "activates_at", "valid_until")
+    ),
+    *(
+        (f"connections.{name}", "SELECT")
+        for name in ("tenant_id", "connection_id", "status", "certificate_expires_at", "certificate_told_for")
     ),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),

@@ -16,7 +16,8 @@ from customhouse.logs import get
 from customhouse.outbound.engine import Engine
 from customhouse.outbound.envelope import assemble, integration_of
 from customhouse.outbound.recorder import release
-from customhouse.outbound.roster import SQL, Rosters, payload_place
+from customhouse.outbound.roster import SQL, Rosters
+from customhouse.outbound.sealed import payload_place
 from customhouse.outbound.work import LEASE_SECONDS, Ending, Result, Work
 from customhouse.types import TenantId
 from customhouse.vault.vault import Vault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from typing import Final
 
 from customhouse import retry
@@ -13,6 +14,7 @@ from customhouse.egress.client import Egress
 from customhouse.errors import CustomhouseError, NotFound, Unsignable
 from customhouse.failpoints import Failpoints
 from customhouse.outbound.roster import HELD, SENDABLE, Endpoint, Roster, Rosters
+from customhouse.outbound.throttle import Throttle
 from customhouse.outbound.work import Ending, Result, Work
 from customhouse.tenants import policies
 
@@ -25,25 +27,51 @@ class Held(CustomhouseError):
     code = "held"
 
 
+class Throttled(CustomhouseError):
+    """Not yet: the connection has a rate limit, and this process no token. The delivery waits without an attempt."""
+
+    code = "throttled"
+
+    def __init__(self, seconds: float, each: float) -> None:
+        """Take the seconds until there may be a token, and those between two deliveries at this process's share of the rate."""
+        super().__init__()
+        self.seconds = seconds
+        self.each = each
+
+
 class Sender:
-    """Makes attempts. Nothing but `Held` and a cancellation comes out of it: every other end is a `Result`."""
+    """Makes attempts. Nothing but `Held`, `Throttled` and a cancellation comes out of it: every other end is a `Result`."""
 
     def __init__(
-        self, database: Database, rosters: Rosters, egress: Egress, clock: Clock, failpoints: Failpoints, *, schedule: tuple[float, ...]
+        self,
+        database: Database,
+        rosters: Rosters,
+        egress: Egress,
+        clock: Clock,
+        failpoints: Failpoints,
+        throttle: Throttle,
+        *,
+        schedule: tuple[float, ...],
     ) -> None:
-        """Take the parts that it stands on."""
+        """Take the parts that it stands on; `schedule` is for connections that have none of their own."""
         self._database = database
         self._rosters = rosters
         self._egress = egress
         self._clock = clock
         self._failpoints = failpoints
+        self._throttle = throttle
         self._schedule = schedule
 
-    async def attempt(self, work: Work) -> Result:
+    async def attempt(self, work: Work, admitted: Callable[[Work], None]) -> Result:
         """Send once, if the connection, the policy and the bytes still allow it.
+
+        Args:
+            work: what to send.
+            admitted: told that a delivery to a connection with a rate limit has its token and goes.
 
         Raises:
             Held: it has to wait; no attempt was made.
+            Throttled: its connection's rate is used up; no attempt was made.
         """
         now = self._clock.now()
         if now >= work.expires_at:
@@ -66,6 +94,11 @@ class Sender:
         body_sha256 = hashlib.sha256(work.body).digest()
         if work.body_sha256 is not None and work.body_sha256 != body_sha256:
             return self._ended(work, "failed", "body_changed")
+        if endpoint.rate is not None:
+            wait = self._throttle.take(work.connection_id, endpoint.rate, self._clock.monotonic())
+            if wait:
+                raise Throttled(wait, self._throttle.each(endpoint.rate))
+            admitted(work)
         return await self._send(work, endpoint, body_sha256)
 
     async def _narrowed(self, work: Work, roster: Roster) -> bool:
@@ -94,7 +127,7 @@ class Sender:
             attempts_made=work.attempts + 1,
             life_left=(work.expires_at - self._clock.now()).total_seconds(),
             draw=random.random(),  # noqa: S311 - jitter, not a secret
-            schedule=self._schedule,
+            schedule=endpoint.retry_schedule or self._schedule,
         )
         word: Ending
         reason: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -10,18 +10,18 @@ from uuid import UUID
 from customhouse import ids
 from customhouse.audit import log, tags
 from customhouse.audit.log import Origin
-from customhouse.canonical import dump_sorted
 from customhouse.clock import Clock
-from customhouse.crypto.envelope import RecordKey, open_sealed, seal
-from customhouse.crypto.mac import mac
+from customhouse.crypto.envelope import RecordKey, seal
 from customhouse.crypto.signatures import Algorithm, new_secret, shown
 from customhouse.db import Database, Executor, Row
 from customhouse.egress.targets import Target
 from customhouse.errors import Conflict, NotFound, Unsealable
 from customhouse.outbound.operational import Operational
-from customhouse.outbound.roster import MAC_PURPOSE, SQL, guarded, headers_place, open_headers, secret_place, url_place
+from customhouse.outbound.roster import SQL
 from customhouse.outbound.rotation import Plan, Rotated, Rotations
-from customhouse.outbound.signing import State, Term, standing
+from customhouse.outbound.sealed import MAC_PURPOSE, Sealed, secret_place
+from customhouse.outbound.throttle import Rate
+from customhouse.outbound.views import Connection, Views
 from customhouse.outbound.wishes import Change, Rules, Wish, checked
 from customhouse.tenants.idempotency import Once
 from customhouse.types import Json, Secret, TenantId
@@ -34,30 +34,6 @@ _CREATED: Final = "customhouse.connection.created"
 _CHANGED: Final = "customhouse.connection.changed"
 _DISCONNECTED: Final = "customhouse.connection.disconnected"
 _CHANGEABLE: Final = frozenset({"active", "degraded", "paused", "disabled"})
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A connection as its owner sees it; the URL is opened for them alone, secrets are not part of it."""
-
-    tenant_id: TenantId
-    connection_id: UUID
-    provider: str
-    user_id: str | None
-    mode: str
-    status: str
-    status_reason: str | None
-    grant_version: int
-    description: str
-    url: str | None
-    host: str | None
-    event_types: tuple[str, ...]
-    signature_profile: str
-    signature_algorithm: str
-    header_names: tuple[str, ...]
-    signing_keys: tuple[Term, ...]
-    created_at: datetime
-    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +77,9 @@ class Endpoints:
         self._rotations = rotations
         self._rules = rules
         self._drop_payloads = drop_payloads
+        self._views = Views(database, vault, clock)
+        self.get = self._views.get
+        self.list = self._views.list
 
     async def create(self, tenant: TenantId, wish: Wish, origin: Origin, once: Once) -> Made:
         """Create a connection with its own key and signing secret.
@@ -126,27 +105,11 @@ class Endpoints:
             if earlier is None:
                 # Before it is there: nobody is told of their own beginning.
                 await self._operational.announce(conn, tenant, _CREATED, _about(connection_id))
-                await self._insert(conn, tenant, connection_id, wish, target, key, mac_key, key_id, secret, origin)
+                await self._insert(conn, wish, target, self._sealed(tenant, connection_id, key), mac_key, key_id, secret, origin)
         if earlier is not None:
-            found = await self._read(tenant, ids.parse("con", earlier))
+            found = await self._views.get(tenant, ids.parse("con", earlier))
             return Made(found, found.signing_keys[0].key_id, None)
-        return Made(await self._read(tenant, connection_id), key_id, shown(secret))
-
-    async def get(self, tenant: TenantId, connection_id: UUID) -> Connection:
-        """Return a connection.
-
-        Raises:
-            NotFound: no such connection in this tenant.
-        """
-        return await self._read(tenant, connection_id)
-
-    async def list(
-        self, tenant: TenantId, *, user_id: str | None, provider: str | None, status: str | None, before: UUID | None, limit: int
-    ) -> list[Connection]:
-        """Return connections, the newest first."""
-        async with self._database.transaction(tenant) as conn:
-            rows = await conn.fetch(SQL["connections"], tenant, None, before, user_id, provider, status, limit)
-        return [await self._shown(tenant, row) for row in rows]
+        return Made(await self._views.get(tenant, connection_id), key_id, shown(secret))
 
     async def change(self, tenant: TenantId, connection_id: UUID, change: Change, origin: Origin) -> Made:
         """Change a connection; every process knows within a second.
@@ -169,28 +132,27 @@ class Endpoints:
                 raise NotFound
             if row["status"] not in _CHANGEABLE or key is None:
                 raise Conflict(f"This connection is {row['status']} and cannot be changed.")
-            wish = self._changed(tenant, key, row, change)
+            sealed = self._sealed(tenant, connection_id, key)
+            wish = _changed(sealed, row, change)
             target = checked(wish, self._rules, url_is_new=change.url is not None)
             if wish.signature_algorithm != row["signature_algorithm"]:
                 key_id, algorithm = ids.show("whk", ids.new()), Algorithm(wish.signature_algorithm)
                 rotated = await self._rotations.make(conn, tenant, connection_id, key, key_id, Plan(None), algorithm, origin)
             status = row["status"] if change.paused is None else "paused" if change.paused else "active"
-            after = dict(row) | _columns(wish)
+            columns = _columns(wish)
             await conn.execute(
                 SQL["update_connection"],
                 tenant,
                 connection_id,
-                status,
                 wish.description,
-                seal(key, url_place(self._vault.environment, tenant, connection_id), target.url.encode()),
+                sealed.seal_url(target.url),
                 target.host,
-                list(wish.event_types),
-                mac(mac_key, MAC_PURPOSE, *guarded(connection_id, after, target.url, wish.headers)),
-                wish.signature_profile,
-                wish.signature_algorithm,
-                self._sealed_headers(tenant, connection_id, key, wish),
+                sealed.mac(mac_key, dict(row) | columns, target.url, wish.headers),
+                sealed.seal_headers(wish.headers),
+                *columns.values(),
+                status,
             )
-            names: list[Json] = [one.name for one in fields(change) if getattr(change, one.name) is not None]
+            names: list[Json] = [*change.names()]
             patterns: list[Json] = list(wish.event_types)
             await log.append(
                 conn,
@@ -203,28 +165,13 @@ class Endpoints:
             )
             told: dict[str, Json] = {**_about(connection_id), "changed": names, "status": status}
             await self._operational.announce(conn, tenant, _CHANGED, told)
-        found = await self._read(tenant, connection_id)
+        found = await self._views.get(tenant, connection_id)
         if rotated is None:
             return Made(found, next(term.key_id for term in found.signing_keys if term.state == "active"), None)
         return Made(found, rotated.key_id, rotated.secret)
 
-    def _changed(self, tenant: TenantId, key: RecordKey, row: Row, change: Change) -> Wish:
-        """Return what the connection would be after a change."""
-        environment, connection_id = self._vault.environment, row["connection_id"]
-        place = url_place(environment, tenant, connection_id)
-        return Wish(
-            url=open_sealed(key, place, row["url_sealed"]).decode() if change.url is None else change.url,
-            event_types=tuple(row["event_types"]) if change.event_types is None else change.event_types,
-            signature_profile=row["signature_profile"] if change.signature_profile is None else change.signature_profile,
-            signature_algorithm=row["signature_algorithm"] if change.signature_algorithm is None else change.signature_algorithm,
-            description=row["description"] if change.description is None else change.description,
-            headers=open_headers(key, environment, tenant, row) if change.headers is None else change.headers,
-        )
-
-    def _sealed_headers(self, tenant: TenantId, connection_id: UUID, key: RecordKey, wish: Wish) -> bytes | None:
-        if not wish.headers:
-            return None
-        return seal(key, headers_place(self._vault.environment, tenant, connection_id), dump_sorted(dict(wish.headers)))
+    def _sealed(self, tenant: TenantId, connection_id: UUID, key: RecordKey) -> Sealed:
+        return Sealed(self._vault.environment, tenant, connection_id, key)
 
     async def disconnect(self, tenant: TenantId, connection_id: UUID, origin: Origin) -> Receipt:
         """End a connection: unusable at once, secrets and key destroyed, waiting deliveries cancelled.
@@ -270,34 +217,31 @@ class Endpoints:
     async def _insert(
         self,
         conn: Executor,
-        tenant: TenantId,
-        connection_id: UUID,
         wish: Wish,
         target: Target,
-        key: RecordKey,
+        sealed: Sealed,
         mac_key: RecordKey,
         key_id: str,
         secret: Secret,
         origin: Origin,
     ) -> None:
-        environment = self._vault.environment
-        row = {"provider": PROVIDER, "mode": "observe", "grant_version": 1} | _columns(wish)
+        tenant, connection_id = sealed.tenant_id, sealed.connection_id
+        columns = _columns(wish)
+        row = {"provider": PROVIDER, "mode": "observe", "grant_version": 1} | columns
         await conn.execute(
             SQL["insert_connection"],
             tenant,
             connection_id,
-            wish.user_id,
             wish.description,
-            seal(key, url_place(environment, tenant, connection_id), target.url.encode()),
+            sealed.seal_url(target.url),
             target.host,
-            list(wish.event_types),
-            wish.signature_profile,
-            wish.signature_algorithm,
-            mac(mac_key, MAC_PURPOSE, *guarded(connection_id, row, target.url, wish.headers)),
-            self._sealed_headers(tenant, connection_id, key, wish),
+            sealed.mac(mac_key, row, target.url, wish.headers),
+            sealed.seal_headers(wish.headers),
+            *columns.values(),
+            wish.user_id,
         )
-        sealed = seal(key, secret_place(environment, tenant, connection_id, key_id), secret.reveal())
-        await conn.execute(SQL["insert_secret"], tenant, connection_id, key_id, sealed, self._clock.now())
+        place = secret_place(sealed.environment, tenant, connection_id, key_id)
+        await conn.execute(SQL["insert_secret"], tenant, connection_id, key_id, seal(sealed.key, place, secret.reveal()), self._clock.now())
         patterns: list[Json] = list(wish.event_types)
         await log.append(
             conn,
@@ -322,60 +266,34 @@ class Endpoints:
         except Unsealable:
             return None
 
-    async def _read(self, tenant: TenantId, connection_id: UUID) -> Connection:
-        async with self._database.transaction(tenant) as conn:
-            rows = await conn.fetch(SQL["connections"], tenant, connection_id, None, None, None, None, 1)
-        if not rows:
-            raise NotFound
-        return await self._shown(tenant, rows[0])
 
-    async def _shown(self, tenant: TenantId, row: Row) -> Connection:
-        # Outside of any transaction: a cold key must not hold a database connection while it waits for another.
-        connection_id: UUID = row["connection_id"]
-        url: str | None = None
-        header_names: tuple[str, ...] = ()
-        if row["url_sealed"] is not None:
-            key = self._vault.cached_connection_key(tenant, connection_id) or await self._vault.connection_key(tenant, connection_id)
-            url = open_sealed(key, url_place(self._vault.environment, tenant, connection_id), row["url_sealed"]).decode()
-            header_names = tuple(sorted(open_headers(key, self._vault.environment, tenant, row)))
-        return Connection(
-            tenant,
-            connection_id,
-            row["provider"],
-            row["user_id"],
-            row["mode"],
-            row["status"],
-            row["status_reason"],
-            row["grant_version"],
-            row["description"],
-            url,
-            row["url_host"],
-            tuple(row["event_types"]),
-            row["signature_profile"],
-            row["signature_algorithm"],
-            header_names,
-            _standing(row, self._clock.now()),
-            row["created_at"],
-            row["updated_at"],
-        )
+def _changed(sealed: Sealed, row: Row, change: Change) -> Wish:
+    """Return what the connection would be after a change."""
+    schedule, per_second = row["retry_schedule"], row["rate_per_second"]
+    now = Wish(
+        url=sealed.url(row),
+        event_types=tuple(row["event_types"]),
+        signature_profile=row["signature_profile"],
+        signature_algorithm=row["signature_algorithm"],
+        description=row["description"],
+        headers=sealed.headers(row),
+        retry_schedule=None if schedule is None else tuple(schedule),
+        rate_limit=None if per_second is None else Rate(per_second, row["rate_burst"]),
+    )
+    return replace(now, **{name: getattr(change, name) for name in change.names() if name != "paused"})
 
 
 def _columns(wish: Wish) -> dict[str, object]:
+    """Return what stands in the row in clear, in the order of the statements that write it."""
+    rate = wish.rate_limit
     return {
+        "event_types": list(wish.event_types),
         "signature_profile": wish.signature_profile,
         "signature_algorithm": wish.signature_algorithm,
-        "event_types": wish.event_types,
+        "retry_schedule": None if wish.retry_schedule is None else list(wish.retry_schedule),
+        "rate_per_second": None if rate is None else rate.per_second,
+        "rate_burst": None if rate is None else rate.burst,
     }
-
-
-def _standing(row: Row, now: datetime) -> tuple[Term, ...]:
-    """Return the signing keys, each in the state that it has at this moment, the oldest first."""
-    recorded: zip[tuple[str, State, datetime, datetime | None]] = zip(
-        row["key_ids"], row["key_states"], row["key_begins"], row["key_ends"], strict=True
-    )
-    terms = [Term(*one) for one in recorded]
-    states = standing(terms, now)
-    return tuple(replace(term, state=states[term.key_id]) for term in terms)
 
 
 def _about(connection_id: UUID) -> dict[str, Json]:

@@ -12,8 +12,8 @@ from customhouse.clock import Clock
 from customhouse.db import Database
 from customhouse.errors import CustomhouseError
 from customhouse.logs import get
-from customhouse.metrics import ATTEMPT_SECONDS, DELIVERIES, DELIVERY_LATENCY, IN_FLIGHT, RETRIES, Metrics
-from customhouse.outbound.deliver import Held, Sender
+from customhouse.metrics import ATTEMPT_SECONDS, DELIVERIES, DELIVERY_LATENCY, IN_FLIGHT, RATE_LIMITED, RETRIES, Metrics
+from customhouse.outbound.deliver import Held, Sender, Throttled
 from customhouse.outbound.lanes import Lanes
 from customhouse.outbound.recorder import Recorder, release
 from customhouse.outbound.work import Result, Work
@@ -24,6 +24,10 @@ _log: Final = get("customhouse.outbound.engine")
 _HELD_PER_SLOT: Final = 4
 """Deliveries held in memory per in-flight slot: enough to keep the slots busy, few enough to be found again soon after a kill."""
 _HELD_PAUSE: Final = 5.0
+_LIMITED_AHEAD: Final = 20.0
+"""Of a connection with a rate limit, what can be sent in this time is held in memory; the rest waits in the database."""
+_LONGEST_WAIT: Final = 60.0
+"""Who waits longer for a token does so in the database; well below a lease."""
 
 
 class Engine:
@@ -74,6 +78,7 @@ class Engine:
         self.behind = asyncio.Event()
         """Set when a delivery found no place: the database has more than was handed over."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._put_off: dict[UUID, tuple[TenantId, asyncio.TimerHandle]] = {}
         self._stopping = False
         self._suspended = True
         self._outcomes = {
@@ -83,6 +88,7 @@ class Engine:
         self._attempt_time = metrics.histogram(ATTEMPT_SECONDS)
         self._latency = metrics.histogram(DELIVERY_LATENCY)
         self._retries = metrics.counter(RETRIES)
+        self._limited = metrics.counter(RATE_LIMITED)
         metrics.gauge(IN_FLIGHT).set_function(lambda: self._in_flight)
 
     @property
@@ -138,9 +144,14 @@ class Engine:
 
     async def _run(self, work: Work) -> None:
         result: Result | None = None
+        waits = False
         try:
             try:
                 result = await self._attempt(work)
+            except Throttled as over:
+                waits = self._wait(work, over)
+                if not waits:
+                    await self._give_back([work], seconds=min(over.seconds, _LONGEST_WAIT))
             finally:
                 answered = None if result is None or not result.sent else result.error is None
                 self._lanes.landed(work, answered=answered)
@@ -152,17 +163,51 @@ class Engine:
             # The lease ends by itself, and whoever claims the delivery then tries again.
             _log.error("delivery_left_to_its_lease", delivery_id=ids.show("dlv", work.delivery_id), error=error.code)
         finally:
-            self.unreserve(work.connection_id)
+            if not waits:
+                self.unreserve(work.connection_id)
+
+    def _wait(self, work: Work, over: Throttled) -> bool:
+        """Keep a delivery that is over its connection's rate in its place until there may be a token; False: not here."""
+        self._limited.inc()
+        if over.seconds > _LONGEST_WAIT or self._suspended or self._stopping:
+            return False
+        most = max(1, int(_LIMITED_AHEAD / over.each))
+        too_many = self._lanes.put_off(work, most)
+        loop = asyncio.get_running_loop()
+        if work.connection_id not in self._put_off:
+            timer = loop.call_later(over.seconds, self._reopen, work.connection_id)
+            self._put_off[work.connection_id] = work.tenant_id, timer
+        for one in too_many:
+            self.unreserve(one.connection_id)
+        if too_many:
+            self._keep(loop.create_task(self._give_back(too_many, seconds=min(most * over.each, _LONGEST_WAIT))))
+        return True
+
+    def ask_again(self, tenant_id: TenantId) -> None:
+        """Let what waits for its connection's rate ask again: the tenant has changed, perhaps the limit."""
+        for connection_id, (owner, timer) in list(self._put_off.items()):
+            if owner == tenant_id:
+                timer.cancel()
+                self._reopen(connection_id)
+
+    def _reopen(self, connection_id: UUID) -> None:
+        del self._put_off[connection_id]
+        self._lanes.reopen(connection_id)
+        self._pump()
 
     async def _attempt(self, work: Work) -> Result | None:
         if self._clock.monotonic() + self._attempt_seconds > work.leased_until:
             await self._give_back([work], seconds=0.0)
             return None
         try:
-            return await self._sender.attempt(work)
+            return await self._sender.attempt(work, self._admitted)
         except Held:
             await self._give_back([work], seconds=_HELD_PAUSE)
             return None
+
+    def _admitted(self, work: Work) -> None:
+        self._lanes.admitted(work)
+        self._pump()
 
     async def _record(self, result: Result) -> None:
         if result.latency_ms is not None:
@@ -192,6 +237,8 @@ class Engine:
     async def stop(self) -> None:
         """Start nothing more, let what is on the wire end and be written, give the rest back."""
         self._stopping = True
+        for _, timer in self._put_off.values():
+            timer.cancel()
         self._recorder.hurry()
         await self._give_back(self._lanes.drain(), seconds=0.0)
         if self._tasks:

@@ -24,9 +24,13 @@ class _Queue:
 
 
 class _Lane:
-    """What one connection has waiting and on the wire; `held` counts both, and places that are reserved."""
+    """What one connection has waiting and on the wire; `held` counts both, and places that are reserved.
 
-    __slots__ = ("held", "in_flight", "listed", "queue", "tenant_id", "waiting")
+    A connection with a rate limit has `most`, the places that its rate needs. One delivery at a time is `asking` for a token then;
+    meanwhile, and while there is none, the lane is `shut`.
+    """
+
+    __slots__ = ("asking", "held", "in_flight", "listed", "most", "queue", "shut", "tenant_id", "waiting")
 
     def __init__(self, tenant_id: TenantId, queue: _Queue) -> None:
         self.tenant_id = tenant_id
@@ -35,6 +39,9 @@ class _Lane:
         self.in_flight = 0
         self.held = 0
         self.listed = False
+        self.most: int | None = None
+        self.asking: Work | None = None
+        self.shut = False
 
 
 class Lanes:
@@ -65,7 +72,7 @@ class Lanes:
         return [
             connection_id
             for connection_id, lane in self._lanes.items()
-            if (most := self._most_in(connection_id)) - lane.held < min(count, most // 2)
+            if (most := lane.most or self._most_in(connection_id)) - lane.held < max(1, min(count, most // 2))
         ]
 
     def slots(self, connection_id: UUID) -> int:
@@ -90,7 +97,7 @@ class Lanes:
                 queue = self._queues[tenant_id] = _Queue()
             queue.lanes += 1
             lane = self._lanes[connection_id] = _Lane(tenant_id, queue)
-        elif lane.held >= self._most_in(connection_id):
+        elif lane.held >= (lane.most or self._most_in(connection_id)):
             return False
         lane.held += 1
         self.held += 1
@@ -115,18 +122,53 @@ class Lanes:
 
     def take(self) -> Work | None:
         """Return the next delivery to attempt, and count it as on the wire; None when nobody is ready."""
-        if not self._turn:
-            return None
-        queue = self._turn.popleft()
-        lane = queue.ready.popleft()
-        lane.listed = False
-        queue.listed = bool(queue.ready)
-        if queue.listed:
-            self._turn.append(queue)
-        work = lane.waiting.popleft()
-        lane.in_flight += 1
-        self._list(lane)
-        return work
+        while self._turn:
+            queue = self._turn.popleft()
+            lane = queue.ready.popleft()
+            lane.listed = False
+            queue.listed = bool(queue.ready)
+            if queue.listed:
+                self._turn.append(queue)
+            if lane.shut:
+                continue
+            work = lane.waiting.popleft()
+            lane.in_flight += 1
+            if lane.most is not None:
+                lane.asking, lane.shut = work, True
+            self._list(lane)
+            return work
+        return None
+
+    def admitted(self, work: Work) -> None:
+        """Take note that a delivery has its token: the next one of its lane may ask."""
+        lane = self._lanes[work.connection_id]
+        if lane.asking is work:
+            lane.asking, lane.shut = None, False
+            self._list(lane)
+
+    def put_off(self, work: Work, most: int) -> list[Work]:
+        """Let a delivery that got no token wait in its place, in front of its lane, which stays shut until `reopen`.
+
+        Args:
+            work: what was taken; `landed` is told apart from this.
+            most: how many places the lane needs at its rate, at least 1.
+
+        Returns:
+            What the lane holds beyond that: taken out, with places still reserved.
+        """
+        lane = self._lanes[work.connection_id]
+        if lane.asking is work:
+            lane.asking = None
+        lane.waiting.appendleft(work)
+        lane.most, lane.shut = most, True
+        return [lane.waiting.pop() for _ in range(min(lane.held - most, len(lane.waiting) - 1))]
+
+    def reopen(self, connection_id: UUID) -> None:
+        """Let a lane ask again: there may be a token."""
+        lane = self._lanes.get(connection_id)
+        if lane is not None and lane.asking is None:
+            lane.shut = False
+            self._list(lane)
 
     def landed(self, work: Work, *, answered: bool | None) -> None:
         """Take note that an attempt has ended: its slot on the wire is free, its place is still held.
@@ -137,6 +179,11 @@ class Lanes:
         """
         lane = self._lanes[work.connection_id]
         lane.in_flight -= 1
+        if lane.asking is work:
+            lane.asking, lane.shut = None, False
+            if answered is not None:
+                # Sent without asking: the limit was taken away.
+                lane.most = None
         slots = self.slots(work.connection_id)
         if answered is False:
             if len(self._narrowed) >= _MOST_NARROWED:
@@ -161,7 +208,7 @@ class Lanes:
         return waiting
 
     def _list(self, lane: _Lane) -> None:
-        if lane.listed or not lane.waiting or lane.in_flight >= self.slots(lane.waiting[0].connection_id):
+        if lane.listed or lane.shut or not lane.waiting or lane.in_flight >= self.slots(lane.waiting[0].connection_id):
             return
         lane.listed = True
         lane.queue.ready.append(lane)

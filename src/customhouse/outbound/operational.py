@@ -17,7 +17,7 @@ from customhouse.errors import KeyServiceUnavailable, Unsealable
 from customhouse.logs import get
 from customhouse.outbound import envelope
 from customhouse.outbound.accept import DELIVERY_LIFE
-from customhouse.outbound.roster import payload_place
+from customhouse.outbound.sealed import payload_place
 from customhouse.tenants import policies
 from customhouse.tenants.event_types import OPERATIONAL
 from customhouse.types import PLATFORM, Json, JsonObject, TenantId

@@ -20,7 +20,7 @@ from customhouse.jobs.upkeep import payload_days
 from customhouse.outbound.endpoints import PROVIDER
 from customhouse.outbound.envelope import assemble, integration_of
 from customhouse.outbound.operational import SQL
-from customhouse.outbound.roster import payload_place
+from customhouse.outbound.sealed import payload_place
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.types import TenantId
 from customhouse.vault.vault import Vault

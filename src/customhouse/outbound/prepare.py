@@ -14,7 +14,8 @@ from customhouse.crypto.mac import mac
 from customhouse.errors import Fault, Invalid, PolicyViolation
 from customhouse.outbound import envelope
 from customhouse.outbound.requests import EventRequest
-from customhouse.outbound.roster import HELD, SENDABLE, Endpoint, Roster, payload_place
+from customhouse.outbound.roster import HELD, SENDABLE, Endpoint, Roster
+from customhouse.outbound.sealed import payload_place
 from customhouse.privacy.declaration import Declaration
 from customhouse.privacy.inspect import Inspected, inspect
 from customhouse.privacy.policy import Policy

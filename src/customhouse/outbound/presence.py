@@ -12,6 +12,7 @@ from customhouse.logs import get
 from customhouse.metrics import LEASES_RECOVERED, QUEUE_DEPTH, Metrics
 from customhouse.outbound.engine import Engine
 from customhouse.outbound.roster import SQL
+from customhouse.outbound.throttle import Throttle
 
 _log: Final = get("customhouse.outbound.presence")
 BEAT_SECONDS: Final = 2.0
@@ -24,10 +25,11 @@ _OWN_PATIENCE: Final = SILENCE_SECONDS * 0.7
 class Presence:
     """Beats, watches its own pulse, and recovers leases."""
 
-    def __init__(self, database: Database, engine: Engine, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, database: Database, engine: Engine, throttle: Throttle, clock: Clock, metrics: Metrics) -> None:
         """Take the parts that it stands on."""
         self._database = database
         self._engine = engine
+        self._throttle = throttle
         self._clock = clock
         self._recovered = metrics.counter(LEASES_RECOVERED)
         self._depth = {state: metrics.gauge(QUEUE_DEPTH, state=state) for state in ("due", "waiting", "leased")}
@@ -54,6 +56,11 @@ class Presence:
         """
         sent_at = self._clock.monotonic()
         await self._database.call(SQL["heartbeat"], self._engine.process_id)
+        alive = int((await self._database.call(SQL["live_processes"], SILENCE_SECONDS))[0]["alive"])
+        # Whoever was silent for so long may have been left out of account: it waits until the others count on it again.
+        joined = sent_at - self._heard > _OWN_PATIENCE
+        alone = alive <= 1
+        self._throttle.share(alive, self._clock.monotonic() + (SILENCE_SECONDS if joined and not alone else 0.0), joined=joined)
         self._heard = sent_at
         self._engine.suspend(suspended=False)
         recovered = (await self._database.call(SQL["recover_leases"], SILENCE_SECONDS))[0]["recovered"]

@@ -7,7 +7,8 @@ where own.tenant_id = $1 and own.status = 'active' and platform.tenant_id = '_pl
 select tenant_id, event_type, description, schema::text as schema, pii::text as pii, created_at, updated_at from event_types
 
 -- name: roster_connections
-select connection_id, provider, mode, status, grant_version, url_sealed, headers_sealed, event_types, signature_profile, signature_algorithm, mac
+select connection_id, provider, mode, status, grant_version, url_sealed, headers_sealed, event_types, signature_profile, signature_algorithm,
+       retry_schedule, rate_per_second, rate_burst, mac
 from connections where tenant_id = $1 and provider = 'webhook' and status in ('active', 'degraded', 'paused')
 
 -- name: roster_secrets
@@ -43,6 +44,9 @@ select due, waiting, leased from queue_depth_v1()
 -- name: heartbeat
 insert into processes (process_id) values ($1) on conflict (process_id) do update set heartbeat_at = now()
 
+-- name: live_processes
+select count(*) as alive from processes where heartbeat_at > now() - make_interval(secs => $1)
+
 -- name: farewell
 delete from processes where process_id = $1
 
@@ -59,9 +63,9 @@ select attempt, attempt_id, outcome, reason, sent, at, status_code, error, laten
 from attempts where tenant_id = $1 and delivery_id = $2 order by attempt
 
 -- name: insert_connection
-insert into connections (tenant_id, connection_id, provider, user_id, status, description, url_sealed, url_host, event_types,
-                         signature_profile, signature_algorithm, mac, headers_sealed)
-values ($1, $2, 'webhook', $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11)
+insert into connections (tenant_id, connection_id, provider, status, description, url_sealed, url_host, mac, headers_sealed,
+                         event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, user_id)
+values ($1, $2, 'webhook', 'active', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 
 -- name: insert_secret
 insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state, sealed, activates_at)
@@ -69,7 +73,7 @@ values ($1, $2, $3, 'signing', 'active', $4, $5)
 
 -- name: connections
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
-       event_types, signature_profile, signature_algorithm, mac, created_at, updated_at,
+       event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, mac, created_at, updated_at,
        array(select s.key_id from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ids,
        array(select s.state from connection_secrets s
@@ -90,12 +94,13 @@ limit $7
 
 -- name: lock_connection
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
-       event_types, signature_profile, signature_algorithm, mac, created_at, updated_at
+       event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, mac, created_at, updated_at
 from connections where tenant_id = $1 and connection_id = $2 for update
 
 -- name: update_connection
-update connections set status = $3, description = $4, url_sealed = $5, url_host = $6, event_types = $7, mac = $8, updated_at = now(),
-                       signature_profile = $9, signature_algorithm = $10, headers_sealed = $11
+update connections
+set description = $3, url_sealed = $4, url_host = $5, mac = $6, headers_sealed = $7, event_types = $8, signature_profile = $9,
+    signature_algorithm = $10, retry_schedule = $11, rate_per_second = $12, rate_burst = $13, status = $14, updated_at = now()
 where tenant_id = $1 and connection_id = $2
 
 -- name: disable_connection

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
 from customhouse import ids
-from customhouse.canonical import dump_sorted, parse_object
 from customhouse.clock import Clock
-from customhouse.crypto.envelope import Place, RecordKey, open_sealed
-from customhouse.crypto.mac import verify_mac
+from customhouse.crypto.envelope import open_sealed
 from customhouse.crypto.signatures import Profile, Signer
 from customhouse.db import Database, Row, queries
 from customhouse.egress.targets import Target, parse_target
 from customhouse.errors import EgressRefused, Invalid, NotFound, Unsealable, Unsignable
 from customhouse.logs import get
 from customhouse.outbound.envelope import integration_of
+from customhouse.outbound.sealed import MAC_PURPOSE, Sealed, secret_place
 from customhouse.outbound.signing import Term, timed_signer, with_headers
+from customhouse.outbound.throttle import Rate
 from customhouse.outbound.wishes import header_faults
 from customhouse.privacy.policy import Policy
 from customhouse.tenants import policies
@@ -31,7 +30,6 @@ from customhouse.vault.vault import Vault
 
 SQL: Final = queries(__package__)
 _log: Final = get("customhouse.outbound.roster")
-MAC_PURPOSE: Final = "connections"
 SENDABLE: Final = frozenset({"active", "degraded"})
 HELD: Final = frozenset({"paused"})
 _MOST_TENANTS: Final = 5_000
@@ -53,6 +51,8 @@ class Endpoint:
     signer: Signer
     integration: bytes
     policy: Policy
+    retry_schedule: tuple[int, ...] | None = None
+    rate: Rate | None = None
 
     def wants(self, event_type: str) -> bool:
         """Tell whether the subscription covers an event type: `*`, an exact name, or `prefix.*`; `*` leaves out our own events."""
@@ -197,14 +197,12 @@ class Rosters:
         connection_id: UUID = row["connection_id"]
         try:
             key = await self._vault.connection_key(tenant, connection_id)
-            url = open_sealed(key, url_place(self._environment, tenant, connection_id), row["url_sealed"]).decode()
-            headers = open_headers(key, self._environment, tenant, row)
+            sealed = Sealed(self._environment, tenant, connection_id, key)
+            url, headers = sealed.url(row), sealed.headers(row)
             if header_faults(headers, self._header_prefix):
                 # The operator chose another prefix since: a custom header of that name would stand beside the signature.
                 raise Unsignable  # noqa: TRY301 - one exit for every row that cannot be sent from
-            mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
-            if not verify_mac(mac_key, row["mac"], MAC_PURPOSE, *guarded(connection_id, row, url, headers)):
-                raise Unsealable  # noqa: TRY301 - one exit for every row that is not what we wrote
+            sealed.verify(await self._vault.mac_key(tenant, MAC_PURPOSE), row, url, headers)
             terms = [Term(one["key_id"], one["state"], one["activates_at"], one["valid_until"]) for one in secrets]
             opened = {
                 term.key_id: Secret(open_sealed(key, secret_place(self._environment, tenant, connection_id, term.key_id), one["sealed"]))
@@ -221,6 +219,8 @@ class Rosters:
                 with_headers(timed_signer(Profile(row["signature_profile"]), terms, opened, self._header_prefix), headers),
                 integration_of(shown, row["provider"]),
                 policy.effective(connection_id),
+                None if row["retry_schedule"] is None else tuple(row["retry_schedule"]),
+                None if row["rate_per_second"] is None else Rate(row["rate_per_second"], row["rate_burst"]),
             )
         except (Unsealable, Unsignable, Invalid, EgressRefused) as error:
             _log.error("connection_unusable", tenant_id=tenant, connection_id=ids.show("con", connection_id), error=type(error).__name__)
@@ -239,51 +239,3 @@ def _checkers(types: list[EventType]) -> dict[str, Checker]:
         pii = dict(own[name].pii) if name in own else {}
         made[name] = Checker(declared.schema, pii | dict(declared.pii))
     return made
-
-
-def guarded(connection_id: UUID, row: Row, url: str, headers: Mapping[str, str]) -> tuple[bytes, ...]:
-    """Return what the MAC of a connection covers (rulings §1): everything that decides where and what is sent."""
-    sent_too = (b"headers", dump_sorted(dict(headers))) if headers else ()
-    return (
-        connection_id.bytes,
-        row["provider"].encode(),
-        row["mode"].encode(),
-        str(row["grant_version"]).encode(),
-        row["signature_profile"].encode(),
-        row["signature_algorithm"].encode(),
-        "\n".join(row["event_types"]).encode(),
-        url.encode(),
-        *sent_too,
-    )
-
-
-def open_headers(key: RecordKey, environment: str, tenant: TenantId, row: Row) -> dict[str, str]:
-    """Return the custom headers of a connection.
-
-    Raises:
-        Unsealable: they are not what was sealed in this place.
-    """
-    if row["headers_sealed"] is None:
-        return {}
-    opened = parse_object(open_sealed(key, headers_place(environment, tenant, row["connection_id"]), row["headers_sealed"]))
-    return {name: str(value) for name, value in opened.items()}
-
-
-def headers_place(environment: str, tenant: TenantId, connection_id: UUID) -> Place:
-    """Return where a connection's custom headers are sealed."""
-    return Place(environment, tenant, str(connection_id), "connections", "headers_sealed", str(connection_id), 0)
-
-
-def url_place(environment: str, tenant: TenantId, connection_id: UUID) -> Place:
-    """Return where a connection's URL is sealed."""
-    return Place(environment, tenant, str(connection_id), "connections", "url_sealed", str(connection_id), 0)
-
-
-def secret_place(environment: str, tenant: TenantId, connection_id: UUID, key_id: str) -> Place:
-    """Return where a signing secret is sealed."""
-    return Place(environment, tenant, str(connection_id), "connection_secrets", "sealed", key_id, 0)
-
-
-def payload_place(environment: str, tenant: TenantId, event_uid: UUID, variant: int) -> Place:
-    """Return where a payload variant is sealed."""
-    return Place(environment, tenant, "", "payloads", "sealed", str(event_uid), variant)

@@ -15,7 +15,8 @@ from customhouse.crypto.envelope import RecordKey, seal
 from customhouse.crypto.signatures import Algorithm, new_secret, shown
 from customhouse.db import Database, Executor, queries
 from customhouse.errors import Conflict, Fault, Invalid, NotFound, Unsealable
-from customhouse.outbound.roster import SQL, secret_place
+from customhouse.outbound.roster import SQL
+from customhouse.outbound.sealed import secret_place
 from customhouse.tenants.idempotency import Once
 from customhouse.types import TenantId
 from customhouse.vault.vault import Vault

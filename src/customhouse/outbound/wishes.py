@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from enum import Enum
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from customhouse.crypto.signatures import Algorithm, Profile
 from customhouse.egress.addresses import Allow, vet
 from customhouse.egress.client import FORBIDDEN_HEADERS
 from customhouse.egress.targets import Target, parse_target
 from customhouse.errors import EgressRefused, Fault, Invalid
+from customhouse.outbound.throttle import Rate
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.event_types import NAME
 from customhouse.tenants.labels import label_faults
@@ -25,6 +27,12 @@ _HEADERS_BYTES: Final = 4096
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
 """RFC 9110 §5.5 without what is obsolete: visible ASCII, blanks inside; so neither CR nor LF."""
+MOST_WAITS: Final = 20
+LONGEST_WAIT: Final = 86_400
+"""Seconds; as the service's own schedule allows."""
+SLOWEST: Final = 0.1
+FASTEST: Final = 10_000.0
+MOST_BURST: Final = 10_000
 _RESERVED_PREFIXES: Final = ("content-", "proxy-", "webhook-", "x-forwarded-", "x-queast-")
 _TAKEN: Final = FORBIDDEN_HEADERS | {"alt-used", "date", "early-data", "forwarded", "origin", "set-cookie"}
 
@@ -55,11 +63,23 @@ class Wish:
     description: str = ""
     user_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    retry_schedule: tuple[int, ...] | None = None
+    rate_limit: Rate | None = None
+
+
+class Keep(Enum):
+    """The mark of what stays, where None takes away."""
+
+    KEEP = "keep"
+
+
+Kept: TypeAlias = Literal[Keep.KEEP]
+KEEP: Final = Keep.KEEP
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What shall be different; None leaves a thing as it is."""
+    """What shall be different. None leaves a thing as it is; of the last ones `KEEP` does, and None takes it away."""
 
     url: str | None = None
     event_types: tuple[str, ...] | None = None
@@ -68,6 +88,12 @@ class Change:
     signature_profile: str | None = None
     signature_algorithm: str | None = None
     headers: Mapping[str, str] | None = field(default=None, repr=False)
+    retry_schedule: tuple[int, ...] | None | Kept = KEEP
+    rate_limit: Rate | None | Kept = KEEP
+
+    def names(self) -> list[str]:
+        """Return what shall be different, by name."""
+        return [one.name for one in fields(self) if getattr(self, one.name) is not one.default]
 
 
 def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
@@ -102,9 +128,29 @@ def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
     if wish.user_id is not None:
         faults += label_faults(wish.user_id, "/user_id", longest=_USER_ID, shortest=1)
     faults += header_faults(wish.headers, rules.header_prefix)
+    faults += pace_faults(wish.retry_schedule, wish.rate_limit)
     if faults or target is None:
         raise Invalid("The connection is not acceptable.", tuple(faults))
     return target
+
+
+def pace_faults(schedule: tuple[int, ...] | None, rate: Rate | None) -> list[Fault]:
+    """Say what is wrong with a retry schedule and a rate limit."""
+    found: list[Fault] = []
+    if schedule is not None:
+        if not 1 <= len(schedule) <= MOST_WAITS:
+            found.append(Fault("/retry_schedule", f"1-{MOST_WAITS} waits; null stands for the service's own schedule"))
+        found += [
+            Fault(f"/retry_schedule/{place}", f"is not from 1 to {LONGEST_WAIT} seconds")
+            for place, seconds in enumerate(schedule)
+            if not 1 <= seconds <= LONGEST_WAIT
+        ]
+    if rate is not None:
+        if not SLOWEST <= rate.per_second <= FASTEST:
+            found.append(Fault("/rate_limit/per_second", f"is not from {SLOWEST} to {FASTEST:.0f}"))
+        if not 1 <= rate.burst <= MOST_BURST:
+            found.append(Fault("/rate_limit/burst", f"is not from 1 to {MOST_BURST}"))
+    return found
 
 
 def _target(url: str, rules: Rules) -> Target:

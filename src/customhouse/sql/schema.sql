@@ -147,6 +147,19 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select c.tenant_id, c.connection_id from customhouse.connections c
+  where c.certificate_expires_at <= p_before and c.certificate_told_for is distinct from c.certificate_expires_at
+    and c.status in ('active', 'degraded', 'paused')
+  order by c.certificate_expires_at, c.tenant_id, c.connection_id
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) RETURNS TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -612,7 +625,16 @@ CREATE TABLE customhouse.connections (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     headers_sealed bytea,
+    retry_schedule integer[],
+    rate_per_second double precision,
+    rate_burst integer,
+    client_certificate_sealed bytea,
+    client_key_sealed bytea,
+    certificate_expires_at timestamp with time zone,
+    certificate_told_for timestamp with time zone,
+    CONSTRAINT connections_client_certificate_check CHECK ((((client_certificate_sealed IS NULL) = (client_key_sealed IS NULL)) AND ((client_certificate_sealed IS NULL) = (certificate_expires_at IS NULL)))),
     CONSTRAINT connections_mode_check CHECK ((mode = ANY (ARRAY['observe'::text, 'act'::text]))),
+    CONSTRAINT connections_rate_check CHECK (((rate_per_second IS NULL) = (rate_burst IS NULL))),
     CONSTRAINT connections_signature_algorithm_check CHECK ((signature_algorithm = ANY (ARRAY['v1'::text, 'v1a'::text]))),
     CONSTRAINT connections_signature_profile_check CHECK ((signature_profile = ANY (ARRAY['queast-v1'::text, 'standard-webhooks'::text]))),
     CONSTRAINT connections_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'active'::text, 'degraded'::text, 'paused'::text, 'reauthorization_required'::text, 'revoked'::text, 'disabled'::text, 'disconnected'::text])))
@@ -954,6 +976,8 @@ CREATE UNIQUE INDEX connection_secrets_next ON customhouse.connection_secrets US
 
 CREATE INDEX connection_secrets_turns ON customhouse.connection_secrets USING btree (activates_at, valid_until) WHERE (state = ANY (ARRAY['next'::text, 'previous'::text]));
 
+CREATE INDEX connections_certificates ON customhouse.connections USING btree (certificate_expires_at) WHERE (certificate_expires_at IS NOT NULL);
+
 CREATE UNIQUE INDEX data_keys_active ON customhouse.data_keys USING btree (tenant_id, purpose, scope) WHERE (state = 'active'::text);
 
 CREATE INDEX deliveries_connection ON ONLY customhouse.deliveries USING btree (tenant_id, connection_id, delivery_id);
@@ -1053,6 +1077,8 @@ CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (
 
 CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing_certificates ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((certificate_expires_at IS NOT NULL));
+
 ALTER TABLE customhouse.data_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.deliveries ENABLE ROW LEVEL SECURITY;
@@ -1115,6 +1141,9 @@ GRANT USAGE ON SCHEMA customhouse TO customhouse_service;
 GRANT USAGE ON SCHEMA customhouse TO customhouse_crossing;
 GRANT ALL ON SCHEMA customhouse TO customhouse_upkeep;
 
+REVOKE ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) TO customhouse_service;
+
 REVOKE ALL ON FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) TO customhouse_service;
 
@@ -1165,6 +1194,16 @@ GRANT SELECT(activates_at) ON TABLE customhouse.connection_secrets TO customhous
 GRANT SELECT(valid_until) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connections TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT(status) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT(certificate_expires_at) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT(certificate_told_for) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.data_keys TO customhouse_service;
 

@@ -11,11 +11,13 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from customhouse import ids
 from customhouse.errors import Fault, Invalid
-from customhouse.outbound.endpoints import Change, Connection, Made, Wish
+from customhouse.outbound.endpoints import Change, Made, Wish
 from customhouse.outbound.rotation import DEFAULT_DELAY, DEFAULT_OVERLAP, LONGEST_OVERLAP, Plan
+from customhouse.outbound.views import Connection
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.api_keys import Scope
 from customhouse.web.auth import CallerOf, NamedTenant, needs
+from customhouse.web.delivery_settings import DeliverySettings, RateLimitShape, shown_rate
 from customhouse.web.moments import moment
 from customhouse.web.pages import Page, PageOf
 from customhouse.web.repeats import IdempotencyKey, once
@@ -44,7 +46,7 @@ Headers = Annotated[
 Description = Annotated[str, Field(max_length=500)]
 
 
-class NewConnection(Body):
+class NewConnection(DeliverySettings):
     """A webhook connection to create."""
 
     tenant_id: str | None = None
@@ -63,8 +65,8 @@ class NewConnection(Body):
     description: Description = ""
 
 
-class ChangedConnection(Body):
-    """What shall be different; what is left out, or null, stays."""
+class ChangedConnection(DeliverySettings):
+    """What shall be different; what is left out, or null, stays. Only a retry schedule or a rate limit of null goes away."""
 
     url: Url | None = None
     event_types: Patterns | None = None
@@ -167,6 +169,8 @@ class ConnectionShape(Shape):
     signature_algorithm: str
     description: str
     header_names: list[str]
+    retry_schedule: list[int] | None
+    rate_limit: RateLimitShape | None
     signing_keys: list[SigningKey]
     created_at: datetime
     updated_at: datetime
@@ -245,6 +249,8 @@ async def create_connection(body: NewConnection, caller: CallerOf, _key: Idempot
         signature_algorithm=body.signature_algorithm,
         description=body.description,
         headers=body.headers,
+        retry_schedule=body.schedule(),
+        rate_limit=body.rate(),
         user_id=None if body.user_id is None else _user_id(body.user_id),
     )
     return _made(await caller.app.endpoints.create(tenant, wish, caller.origin, await once(caller, tenant, "connections.create", body)))
@@ -279,7 +285,7 @@ async def get_connection(connection_id: str, caller: CallerOf, tenant_id: NamedT
 @ROUTES.patch("/v1/connections/{connection_id}", summary="Change a connection")
 @needs(Scope.CONNECTIONS_WRITE)
 async def change_connection(connection_id: str, body: ChangedConnection, caller: CallerOf, tenant_id: NamedTenant = None) -> ChangedShape:
-    """Change URL, event types, headers, signatures, description, or pause and resume; every process knows within a second."""
+    """Change what a connection says about its deliveries, or pause and resume it; every process knows within a second."""
     if not body.model_fields_set:
         raise Invalid("There is nothing to change.", (Fault("", f"names none of {', '.join(ChangedConnection.model_fields)}"),))
     tenant = await caller.tenant(tenant_id)
@@ -291,6 +297,8 @@ async def change_connection(connection_id: str, body: ChangedConnection, caller:
         signature_profile=body.signature_profile,
         signature_algorithm=body.signature_algorithm,
         headers=body.headers,
+        retry_schedule=body.changed_schedule(),
+        rate_limit=body.changed_rate(),
     )
     made = await caller.app.endpoints.change(tenant, ids.parse("con", connection_id), change, caller.origin)
     secrets = None if made.secret is None else Secrets(signing=ShownSecret(key_id=made.key_id, secret=made.secret))
@@ -364,6 +372,8 @@ def _shown(one: Connection) -> ConnectionShape:
         signature_algorithm=one.signature_algorithm,
         description=one.description,
         header_names=list(one.header_names),
+        retry_schedule=None if one.retry_schedule is None else list(one.retry_schedule),
+        rate_limit=shown_rate(one.rate_limit),
         signing_keys=[
             SigningKey(key_id=term.key_id, state=term.state, activates_at=term.activates_at, valid_until=term.valid_until)
             for term in one.signing_keys

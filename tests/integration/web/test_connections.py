@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,56 @@ async def test_a_change_of_algorithm_answers_the_new_secret_once(acme: Api) -> N
     assert [key["state"] for key in said["signing_keys"]] == ["previous", "active"]
     assert said["signing_keys"][1]["key_id"] == said["secrets"]["signing"]["key_id"]
     problem(await acme("PATCH", path, {"signature_profile": "queast-v1"}), 422, "invalid_request")
+
+
+async def test_a_pace_is_shown_changed_kept_and_taken_away(acme: Api) -> None:
+    pace = {"retry_schedule": [10, 600], "rate_limit": {"per_second": 2.5}}
+    made = await acme("POST", "/v1/connections", {**HOOK, **pace})
+    assert made.status_code == 201
+    path = f"/v1/connections/{made.json()['connection_id']}"
+    steps: list[tuple[dict[str, Any], Any, Any]] = [
+        ({"description": "kept"}, [10, 600], {"per_second": 2.5, "burst": 3}),
+        ({"rate_limit": {"per_second": 0.1, "burst": 40}}, [10, 600], {"per_second": 0.1, "burst": 40}),
+        ({"rate_limit": None}, [10, 600], None),
+        ({"retry_schedule": [5], "rate_limit": {"per_second": 9, "burst": 1}}, [5], {"per_second": 9.0, "burst": 1}),
+        ({"retry_schedule": None}, None, {"per_second": 9.0, "burst": 1}),
+    ]
+    for body, schedule, limit in steps:
+        changed = await acme("PATCH", path, body)
+        for answer in (changed, await acme("GET", path)):
+            assert (answer.json()["retry_schedule"], answer.json()["rate_limit"]) == (schedule, limit)
+    entries = (await acme("GET", "/v1/audit")).json()["data"]
+    assert [entry["detail"]["changed"] for entry in entries if entry["type"] == "connection.changed"][:2] == [
+        ["retry_schedule"],
+        ["retry_schedule", "rate_limit"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"retry_schedule": []}, "/retry_schedule"),
+        ({"retry_schedule": [0]}, "/retry_schedule/0"),
+        ({"retry_schedule": [5, 86401]}, "/retry_schedule/1"),
+        ({"retry_schedule": [5] * 21}, "/retry_schedule"),
+        ({"retry_schedule": [1.5]}, "/retry_schedule/0"),
+        ({"retry_schedule": "5s"}, "/retry_schedule"),
+        ({"rate_limit": {}}, "/rate_limit/per_second"),
+        ({"rate_limit": {"per_second": 0}}, "/rate_limit/per_second"),
+        ({"rate_limit": {"per_second": -1}}, "/rate_limit/per_second"),
+        ({"rate_limit": {"per_second": 10_001}}, "/rate_limit/per_second"),
+        ({"rate_limit": {"per_second": "5"}}, "/rate_limit/per_second"),
+        ({"rate_limit": {"per_second": 1, "burst": 0}}, "/rate_limit/burst"),
+        ({"rate_limit": {"per_second": 1, "burst": 1.5}}, "/rate_limit/burst"),
+        ({"rate_limit": {"per_second": 1, "per_minute": 5}}, "/rate_limit"),
+        ({"rate_limit": 5}, "/rate_limit"),
+    ],
+)
+async def test_a_pace_that_is_none_is_refused_by_its_place(acme: Api, body: dict[str, Any], pointer: str) -> None:
+    made = (await acme("POST", "/v1/connections", HOOK)).json()
+    for method, path, said in (("POST", "/v1/connections", {**HOOK, **body}), ("PATCH", f"/v1/connections/{made['connection_id']}", body)):
+        refused = problem(await acme(method, path, said), 422, "invalid_request")
+        assert [fault["pointer"] for fault in refused["errors"]] == [pointer]
 
 
 async def test_no_hostile_spelling_of_a_target_is_taken(acme: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -138,6 +139,145 @@ def test_draining_takes_out_what_waits_and_leaves_what_is_on_the_wire() -> None:
     assert road.held == 0
     assert fill(road, "acme", connection, 1) == 1
     assert road.take() is not None
+
+
+def test_a_lane_that_is_over_its_rate_is_shut_and_others_go_on() -> None:
+    road, limited, free = lanes(), ids.new(), ids.new()
+    fill(road, "acme", limited, 3)
+    first = road.take()
+    assert first is not None
+    fill(road, "acme", free, 2)
+    assert road.put_off(first, 3) == []
+    road.landed(first, answered=None)
+    assert [one.connection_id for one in (road.take(), road.take()) if one] == [free, free]
+    assert road.take() is None
+    road.reopen(limited)
+    assert road.take() is first, "the one that waited goes first"
+    assert road.take() is None, "one at a time asks"
+    road.admitted(first)
+    second = road.take()
+    assert second is not None
+    assert second.connection_id == limited
+
+
+def test_a_lane_that_is_over_its_rate_keeps_the_places_that_its_rate_needs() -> None:
+    road, limited = lanes(held=100, slots=2), ids.new()
+    assert fill(road, "acme", limited, 100) == 50
+    first = road.take()
+    assert first is not None
+    too_many = road.put_off(first, 3)
+    road.landed(first, answered=None)
+    assert len(too_many) == 47
+    for one in too_many:
+        road.unreserve(one.connection_id)
+    assert (road.held, road.crowded(64)) == (3, [limited])
+    assert fill(road, "acme", limited, 1) == 0
+
+
+def test_one_that_held_back_ends_elsewhere_lets_the_next_one_ask() -> None:
+    road, limited = lanes(), ids.new()
+    fill(road, "acme", limited, 3)
+    first = road.take()
+    assert first is not None
+    road.put_off(first, 3)
+    road.landed(first, answered=None)
+    road.reopen(limited)
+    assert road.take() is first
+    road.reopen(limited)
+    assert road.take() is None, "a late timer opens nothing while one asks"
+    road.landed(first, answered=None)
+    road.unreserve(limited)
+    assert road.take() is not None
+
+
+def test_a_lane_whose_limit_was_taken_away_has_all_its_slots_again() -> None:
+    road, connection = lanes(slots=4), ids.new()
+    fill(road, "acme", connection, 4)
+    first = road.take()
+    assert first is not None
+    road.put_off(first, 1)
+    road.landed(first, answered=None)
+    fill(road, "acme", connection, 4)
+    road.reopen(connection)
+    assert road.take() is first
+    road.landed(first, answered=True)
+    road.unreserve(connection)
+    assert fill(road, "acme", connection, 4) == 4
+    assert sum(road.take() is not None for _ in range(5)) == 4
+
+
+class Road:
+    """Three lanes, and what a test knows to be in them."""
+
+    def __init__(self) -> None:
+        self.road = lanes(held=30, slots=3)
+        self.connections = [ids.new() for _ in range(3)]
+        self.inside: set[UUID] = set()
+        self.under_way: list[Work] = []
+
+    def out(self, one: Work) -> None:
+        self.inside.remove(one.delivery_id)
+        self.road.unreserve(one.connection_id)
+
+    def fill(self, connection: UUID) -> None:
+        if self.road.reserve(TenantId("acme"), connection):
+            made = work("acme", connection)
+            self.inside.add(made.delivery_id)
+            self.road.put(made)
+
+    def take(self, _: UUID) -> None:
+        if (taken := self.road.take()) is not None:
+            self.under_way.append(taken)
+
+    def admit(self, connection: UUID) -> None:
+        for one in self._of(connection)[:1]:
+            self.road.admitted(one)
+
+    def put_off(self, connection: UUID) -> None:
+        for one in self._of(connection)[-1:]:
+            self.under_way.remove(one)
+            too_many = self.road.put_off(one, 2)
+            self.road.landed(one, answered=None)
+            for other in too_many:
+                self.out(other)
+
+    def land(self, connection: UUID) -> None:
+        for one in self._of(connection)[:1]:
+            self.under_way.remove(one)
+            self.road.landed(one, answered=True)
+            self.out(one)
+
+    def reopen(self, connection: UUID) -> None:
+        self.road.reopen(connection)
+
+    def drain(self, _: UUID) -> None:
+        for one in self.road.drain():
+            self.out(one)
+
+    def _of(self, connection: UUID) -> list[Work]:
+        return [one for one in self.under_way if one.connection_id == connection]
+
+
+STEPS = (Road.fill, Road.fill, Road.take, Road.admit, Road.put_off, Road.land, Road.reopen, Road.drain)
+
+
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2)), max_size=150))
+def test_whatever_happens_to_limited_lanes_nothing_is_lost_and_all_get_out_in_the_end(
+    steps: list[tuple[Callable[[Road, UUID], None], int]],
+) -> None:
+    scene = Road()
+    for step, number in steps:
+        step(scene, scene.connections[number])
+        assert scene.road.held == len(scene.inside) <= 30
+    while scene.under_way:
+        scene.land(scene.under_way[0].connection_id)
+    for connection in scene.connections:
+        scene.reopen(connection)
+    while (taken := scene.road.take()) is not None:
+        scene.road.admitted(taken)
+        scene.road.landed(taken, answered=True)
+        scene.out(taken)
+    assert (scene.inside, scene.road.held) == (set(), 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), max_size=120))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from ipaddress import ip_network
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from customhouse.egress.client import FORBIDDEN_HEADERS, _check
 from customhouse.errors import Invalid
+from customhouse.outbound.throttle import Rate
 from customhouse.outbound.wishes import Rules, Wish, checked
 
 RULES = Rules(https_required=False, allow=(ip_network("127.0.0.0/8"),), header_prefix="X-Acme")
@@ -116,6 +118,19 @@ def test_an_url_that_is_there_already_is_not_judged_again() -> None:
 )
 def test_a_pattern_is_all_or_a_name_or_a_prefix(patterns: tuple[str, ...], places: list[str]) -> None:
     assert faults(Wish(URL, event_types=patterns)) == places
+
+
+@given(schedule=st.lists(st.integers(-1, 100_000), max_size=25), per_second=st.floats(), burst=st.integers(-1, 20_000))
+@example(schedule=[1, 86_400], per_second=0.1, burst=1)
+@example(schedule=[1] * 20, per_second=10_000.0, burst=10_000)
+@example(schedule=[], per_second=math.nan, burst=0)
+def test_a_pace_that_passes_is_within_its_bounds(schedule: list[int], per_second: float, burst: int) -> None:
+    found = faults(Wish(URL, retry_schedule=tuple(schedule), rate_limit=Rate(per_second, burst)))
+    assert ("/rate_limit/per_second" not in found) == (0.1 <= per_second <= 10_000)
+    assert ("/rate_limit/burst" not in found) == (1 <= burst <= 10_000)
+    wrong = [f"/retry_schedule/{place}" for place, wait in enumerate(schedule) if not 1 <= wait <= 86_400]
+    assert [pointer for pointer in found if pointer.startswith("/retry_schedule/")] == wrong
+    assert ("/retry_schedule" not in found) == (1 <= len(schedule) <= 20)
 
 
 @pytest.mark.parametrize(
