@@ -27,7 +27,8 @@ from customhouse.egress.targets import parse_target
 from customhouse.outbound.envelope import integration_of
 from customhouse.outbound.prepare import Prepared, prepare
 from customhouse.outbound.requests import EventRequest, read
-from customhouse.outbound.roster import Endpoint, Roster, payload_place
+from customhouse.outbound.roster import Endpoint, Roster
+from customhouse.outbound.sealed import payload_place
 from customhouse.privacy.declaration import NOTHING_DECLARED
 from customhouse.privacy.inspect import inspect
 from customhouse.tenants.policies import DEFAULT
