@@ -14,17 +14,16 @@ Lists keep their other items. Whatever is removed leaves no placeholder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from customhouse.errors import Fault, PolicyViolation
 from customhouse.privacy.declaration import Declaration
-from customhouse.privacy.detectors import LARGE
+from customhouse.privacy.keys import read_key
 from customhouse.privacy.policy import OnViolation, Policy
-from customhouse.privacy.suspicion import SHORTEST, is_clean_shape, is_suspect
-from customhouse.privacy.walk import HOLDS_JSON, Path, are_plain_keys, gives_names, read_key, walk
-from customhouse.types import Json, JsonObject
+from customhouse.privacy.survey import NOTHING_SEEN, survey
+from customhouse.privacy.walk import Path, walk
+from customhouse.types import JsonObject
 
 _MAX_FAULTS: Final = 100
 
@@ -55,9 +54,13 @@ def inspect(data: JsonObject, policy: Policy, declaration: Declaration) -> Inspe
     Raises:
         PolicyViolation: something would be removed and the policy says `refuse`; the faults name JSON pointers and no values.
     """
-    if _is_plain(data, policy, declaration):
+    # Where a name is allowed that the closed lists do not know, a key that says nothing may still be one that is let out.
+    seen = NOTHING_SEEN if policy.custom else survey(data)
+    if id(data) in seen.plain and not declaration.fields:
         return Inspected(data=data, contains_pii=False, pii_fields=(), removed_fields=())
-    kept, found = walk(data, policy.allowed_fields, declaration.root)
+    kept, found = walk(data, policy.allowed_fields, declaration.root, seen)
+    if not found:
+        return Inspected(data=kept, contains_pii=False, pii_fields=(), removed_fields=())
     removed = [one for one in found if one.removed]
     if removed and policy.on_violation is OnViolation.REFUSE:
         faults = tuple(
@@ -72,34 +75,6 @@ def inspect(data: JsonObject, policy: Policy, declaration: Declaration) -> Inspe
         pii_fields=passed,
         removed_fields=tuple(dict.fromkeys(_dotted(one.path, declaration) for one in removed)),
     )
-
-
-def _is_plain(data: JsonObject, policy: Policy, declaration: Declaration) -> bool:
-    """Tell in one cheap pass that the walk would find nothing. False promises nothing."""
-    root = declaration.root
-    if policy.custom or root.pii_class is not None or "*" in root.children or not root.children.keys().isdisjoint(data):
-        return False
-    waiting: list[JsonObject | list[Json]] = [data]
-    texts: list[str] = []
-    for node in waiting:
-        if type(node) is dict:
-            if not are_plain_keys(node):
-                return False
-            values: Iterable[Json] = node.values()
-        else:
-            values = node
-        for value in values:
-            if type(value) is str:
-                if len(value) >= SHORTEST and not is_clean_shape(value):
-                    texts.append(value)
-            elif type(value) is dict or type(value) is list:
-                waiting.append(value)
-            elif (type(value) is int or type(value) is float) and abs(value) >= LARGE:
-                return False
-    joined = "\n".join(texts)
-    if ("{" in joined or "[" in joined or '"' in joined) and any(map(HOLDS_JSON.match, texts)):
-        return False
-    return not is_suspect(joined) and not gives_names(joined)
 
 
 def _segment(part: str | int, declaration: Declaration) -> str:

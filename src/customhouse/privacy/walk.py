@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import enum
 import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from customhouse.privacy.classes import PiiClass
 from customhouse.privacy.declaration import Node
 from customhouse.privacy.detectors import LARGE, detect, detect_number
-from customhouse.privacy.fields import NAMELESS, VALUE_FIELDS, FieldName, is_known, read_name
-from customhouse.privacy.suspicion import is_clean_shape
+from customhouse.privacy.fields import NAMELESS, VALUE_FIELDS, FieldName, is_known
+from customhouse.privacy.keys import PLAIN_KEYS, read_key
+from customhouse.privacy.survey import NOTHING_SEEN, Survey
+from customhouse.privacy.suspicion import gives_names, holds_json, is_clean_shape
 from customhouse.privacy.values import fits, is_bare_reference, is_meant, is_opaque, names_person
 from customhouse.types import Json, JsonObject
 
 _MAX_DEPTH: Final = 96
 _MAX_NESTED_JSON: Final = 4
-_KEPT_KEYS: Final = 4096
-_ORDINARY_KEY: Final = re.compile(r"[A-Za-z_$][A-Za-z_.-]{0,47}[0-9]{0,2}")
-HOLDS_JSON: Final = re.compile(r"\s*[\[{\"]")
-"""The beginning of a string that may be JSON itself."""
-_GIVES_NAMES: Final = re.compile(r"[?&;][A-Za-z0-9_.\-\[\]%]{2,64}=|[\"']\s{0,8}:")
 
 
 class _Gone(enum.Enum):
@@ -81,15 +77,16 @@ class _Place:
         return tuple(reversed(steps))
 
 
-def walk(data: JsonObject, allowed: frozenset[str], root: Node) -> tuple[JsonObject, list[Found]]:
+def walk(data: JsonObject, allowed: frozenset[str], root: Node, seen: Survey = NOTHING_SEEN) -> tuple[JsonObject, list[Found]]:
     """Return what may leave of a document and every piece of personal data found in it, in document order.
 
     Args:
         data: the document; it is not changed.
         allowed: canonical names of the allow-list.
         root: the tree of the event type's declaration.
+        seen: the survey of this very document; it saves work and changes nothing.
     """
-    descent = _Walk(allowed)
+    descent = _Walk(allowed, seen)
     kept = descent.value(data, _Place(None, "", (root,) if root.children or root.pii_class else (), 0), NAMELESS, _NO_CLAIMS)
     return (kept if isinstance(kept, dict) else {}), descent.found
 
@@ -97,10 +94,12 @@ def walk(data: JsonObject, allowed: frozenset[str], root: Node) -> tuple[JsonObj
 class _Walk:
     """One descent; `found` grows in document order."""
 
-    __slots__ = ("_allowed", "_nested", "_quick", "found")
+    __slots__ = ("_allowed", "_nested", "_plain", "_quick", "_quiet", "found")
 
-    def __init__(self, allowed: frozenset[str], nested: int = 0) -> None:
+    def __init__(self, allowed: frozenset[str], seen: Survey, nested: int = 0) -> None:
         self._allowed = allowed
+        self._plain = seen.plain
+        self._quiet = seen.quiet
         self._quick = all(map(is_known, allowed))
         self._nested = nested
         self.found: list[Found] = []
@@ -113,6 +112,8 @@ class _Walk:
             if place.depth > _MAX_DEPTH:
                 return self._remove(place, PiiClass.OTHER)
             claims |= place.declared
+            if self._quick and not claims and not place.nodes and id(value) in self._plain:
+                return value
             if isinstance(value, dict):
                 return self._members(value, place, field, claims)
             return self._items(value, place, lambda item, at: self.value(item, at, field, claims))
@@ -168,10 +169,16 @@ class _Walk:
     def _members(self, value: JsonObject, place: _Place, field: FieldName, claims: _Claims) -> JsonObject:
         kept: JsonObject = {}
         quick = self._quick and not claims and not place.nodes
+        quiet = quick and id(value) in self._quiet
         for key, child in value.items():
-            if quick and key in _plain_keys and _is_harmless(child):
-                kept[key] = child
-                continue
+            if quick and key in PLAIN_KEYS:
+                if isinstance(child, dict | list):
+                    if id(child) in self._plain:
+                        kept[key] = child
+                        continue
+                elif quiet or _is_harmless(child):
+                    kept[key] = child
+                    continue
             new = self._member(key, child, place.member(key), field, claims)
             if new is not _GONE:
                 kept[key] = new
@@ -207,7 +214,7 @@ class _Walk:
             return value
         hits: tuple[PiiClass, ...] = ()
         if isinstance(value, str):
-            if HOLDS_JSON.match(value):
+            if holds_json(value):
                 parsed, readable = _parse(value)
                 if readable:
                     return self._holding_json(value, parsed, place, field, claims)
@@ -227,7 +234,7 @@ class _Walk:
     def _holding_json(self, text: str, parsed: Json, place: _Place, field: FieldName, claims: _Claims) -> _Left:
         if self._nested >= _MAX_NESTED_JSON:
             return self._remove(place, PiiClass.OTHER)
-        inner = _Walk(self._allowed, self._nested + 1)
+        inner = _Walk(self._allowed, NOTHING_SEEN, self._nested + 1)
         inner.value(parsed, _Place(None, "", place.nodes, place.depth + 1), field, claims)
         for one in inner.found:
             if one.removed:
@@ -239,11 +246,6 @@ class _Walk:
     def _remove(self, place: _Place, pii_class: PiiClass) -> _Gone:
         self.found.append(Found(place.path, pii_class, removed=True))
         return _GONE
-
-
-def gives_names(text: str) -> bool:
-    """Return whether a string names its parts, so that `names_person` has to read the names."""
-    return ("=" in text or '"' in text or "'" in text) and _GIVES_NAMES.search(text) is not None
 
 
 def _is_harmless(value: Json) -> bool:
@@ -272,36 +274,3 @@ def _without_repeats(pairs: list[tuple[str, Json]]) -> JsonObject:
     if len(whole) != len(pairs):
         raise ValueError("a member is repeated: the text is judged as text, so that no reading of it is missed")
     return whole
-
-
-# Keys of documents repeat endlessly, so what they say is kept; only ordinary names are, no key that may itself be data.
-_keys: dict[str, tuple[FieldName, tuple[PiiClass, ...]]] = {}
-_plain_keys: set[str] = set()
-
-
-def read_key(key: str) -> tuple[FieldName, tuple[PiiClass, ...]]:
-    """Return what a key says about its value, and what it gives away by itself."""
-    known = _keys.get(key)
-    if known is not None:
-        return known
-    hits = detect(key)
-    entry = (read_name(key), hits)
-    if not hits and _ORDINARY_KEY.fullmatch(key):
-        if len(_keys) >= _KEPT_KEYS:
-            _keys.clear()
-            _plain_keys.clear()
-        _keys[key] = entry
-        if _says_nothing(entry[0]):
-            _plain_keys.add(key)
-    return entry
-
-
-def are_plain_keys(keys: Iterable[str]) -> bool:
-    """Return whether no key of an object says that personal data is near, and none is any."""
-    if _plain_keys.issuperset(keys):
-        return True
-    return all(not hits and _says_nothing(field) for field, hits in map(read_key, keys))
-
-
-def _says_nothing(field: FieldName) -> bool:
-    return not (field.container or field.in_person or field.pii_class is not None)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from customhouse.privacy.classes import PiiClass
 from customhouse.privacy.detectors import detect, detect_slowly, identifier_carries_pii
-from customhouse.privacy.suspicion import is_clean_shape, is_suspect
+from customhouse.privacy.suspicion import gives_names, holds_json, is_clean_shape, is_suspect, unclear
 
 PIECES = [
     "ada@example.com", "ada [at] example [dot] com", "ada at example dot com", "ada＠example。com", "ada%40example.com",
@@ -132,6 +132,36 @@ texts = st.lists(
 def test_what_is_not_suspect_has_nothing_in_it(text: str) -> None:
     if not is_suspect(text) or is_clean_shape(text):
         assert detect_slowly(text) == ()
+
+
+@given(texts)
+@settings(max_examples=200, derandomize=True, deadline=None)
+@example("ada at example\ndot\ncom")
+@example("ada at example\tDOT\tcom")
+def test_a_hidden_address_is_suspect_whatever_parts_its_words(text: str) -> None:
+    assert is_suspect(text) or detect_slowly(text) == ()
+
+
+shapes = st.from_regex(r"[a-z]{1,4}[_-][0-9]{1,13}|([A-Za-z0-9]{0,11}[ ,;!_/.-]){0,6}[A-Za-z0-9]{0,13}|[0-9./ -]{0,16}", fullmatch=True)
+
+
+@given(st.lists(st.one_of(texts, shapes, st.text(max_size=20)), max_size=6))
+@settings(max_examples=200, derandomize=True, deadline=None)
+@example(["-----BEGIN PRIVATE KEY"])
+@example(["10.1.2.3"])
+@example(["1", "2", "3", "4", "5", "6"])
+@example(["a\nb", "ada@example.com"])
+@example(["12 34 5", "67 89 0"])
+@example(["call o_1000000000", "bsn_123456782", "tel_1701234567", "my_123456789"])
+def test_what_is_clear_at_first_sight_has_nothing_in_it(found: list[str]) -> None:
+    doubtful = set(unclear(found))
+    for number, text in enumerate(found):
+        if number not in doubtful:
+            assert detect_slowly(text) == ()
+            assert not gives_names(text)
+            assert not holds_json(text)
+        else:
+            assert not is_clean_shape(text)
 
 
 @given(st.text(max_size=200))

@@ -13,7 +13,10 @@ from customhouse.privacy.declaration import NOTHING_DECLARED, Declaration
 from customhouse.privacy.detectors import detect
 from customhouse.privacy.fields import KNOWN_FIELDS, PERSON_CONTAINERS, PERSON_FIELDS
 from customhouse.privacy.inspect import inspect
+from customhouse.privacy.keys import read_key
 from customhouse.privacy.policy import DEFAULT_ALLOWED, OnViolation, Policy
+from customhouse.privacy.survey import survey
+from customhouse.privacy.walk import walk
 
 PERSONAL = st.sampled_from(
     [
@@ -35,6 +38,8 @@ KEYS = st.one_of(
     PERSONAL,
     st.text(max_size=8),
 )
+PLAIN_NAMES = ["note", "rows", "total", "version", "sku", "lines"]
+PLAIN = st.sampled_from(PLAIN_NAMES)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -147,3 +152,57 @@ def test_any_declaration_is_taken_or_judged_personal(pii: dict[str, str]) -> Non
     declaration = Declaration(pii)
 
     assert inspect({"a": 1}, Policy("tenant:1", DEFAULT_ALLOWED), declaration).data in ({"a": 1}, {})
+
+
+@given(DOCUMENTS, NAMES, POINTERS)
+@many
+def test_the_survey_changes_nothing_of_what_the_walk_finds(data: Any, names: frozenset[str], pointers: dict[str, str]) -> None:
+    root, allowed = Declaration(pointers).root, Policy("tenant:1", names).allowed_fields
+
+    without = walk(data, allowed, root)
+    for _ in range(2):
+        # The second time, the survey knows the keys.
+        assert walk(data, allowed, root, survey(data)) == without
+
+
+ROWS: st.SearchStrategy[Any] = st.lists(
+    st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(PLAIN, inner, max_size=4), max_leaves=12)
+)
+
+
+@given(ROWS)
+@many
+def test_in_what_the_survey_calls_plain_the_walk_finds_nothing(rows: Any) -> None:
+    for key in PLAIN_NAMES:
+        read_key(key)
+    data: Any = {"rows": rows, "lines": [{"note": "kept"}]}
+    seen = survey(data)
+
+    parts = [data, rows, *rows, data["lines"]]
+    for part in parts:
+        if id(part) in seen.plain:
+            assert walk({"note": part}, frozenset(), NOTHING_DECLARED.root) == ({"note": part}, [])
+    assert {id(part) for part in parts if isinstance(part, dict | list)} & seen.plain
+
+
+@pytest.mark.parametrize("size", [2, 500])
+def test_one_telling_string_among_many_parts_is_found_where_it_stands(size: int) -> None:
+    data: Any = {
+        "rows": [{"note": "packed in the usual way", "sku": f"SKU-{number:04}"} for number in range(size)],
+        "person": {"id": "p_1"},
+    }
+    data["rows"][1]["note"] = "call +49 30 23125 123"
+    policy = Policy("tenant:1", DEFAULT_ALLOWED)
+    for _ in range(2):
+        result = inspect(data, policy, NOTHING_DECLARED)
+
+        assert result.removed_fields == ("*.*.note",)
+        assert result.data["rows"] == [row if number != 1 else {"sku": "SKU-0001"} for number, row in enumerate(data["rows"])]
+
+
+@pytest.mark.parametrize("strange", [b"ada@example.com", ("ada@example.com",), object()])
+def test_what_json_cannot_say_is_never_plain(strange: Any) -> None:
+    read_key("rows")
+    data: Any = {"rows": [strange]}
+
+    assert not survey(data).plain
