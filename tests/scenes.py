@@ -55,4 +55,10 @@ async def settled(owner: asyncpg.Connection, count: int, within: float = 20.0) -
 
 async def hasten(owner: asyncpg.Connection) -> None:
     """Let every waiting delivery be due now."""
-    await owner.execute("update delivery_queue set next_at = now() where owner is null")
+    await owner.execute(
+        """
+        update delivery_queue q set next_at = now()
+        from (select tenant_id, delivery_id from delivery_queue where owner is null for update skip locked) free
+        where q.tenant_id = free.tenant_id and q.delivery_id = free.delivery_id
+        """
+    )

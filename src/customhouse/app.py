@@ -40,6 +40,7 @@ from customhouse.outbound.reads import Reads
 from customhouse.outbound.recorder import Recorder
 from customhouse.outbound.roster import Rosters
 from customhouse.outbound.rotation import Rotations
+from customhouse.outbound.sweeps import Sweeps
 from customhouse.outbound.throttle import Throttle
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.declared import LARGEST_FILE, read
@@ -212,7 +213,13 @@ class App:
         )
         self.presence = Presence(database, self.engine, self.throttle, self.clock, self.metrics)
         self._claims = Claims(database, self.vault, self.rosters, self.engine, self.clock)
-        jobs = (*periodic(database, settings.payload_retention), Periodic("signing_keys.advance", "* * * * *", self._advance_keys))
+        self.sweeps = Sweeps(database, self.metrics, drop_payloads=drop_payloads)
+        jobs = (
+            *periodic(database, settings.payload_retention),
+            Periodic("signing_keys.advance", "* * * * *", self._advance_keys),
+            Periodic("deliveries.expire", "*/5 * * * *", self._expire),
+            Periodic("lines.mend", "*/5 * * * *", self._mend_lines),
+        )
         self._worker = Worker(database, self.metrics, jobs)
         self._hearing = False
         self._key_check: tuple[float, Check | None] = (0.0, None)
@@ -341,6 +348,12 @@ class App:
 
     async def _advance_keys(self) -> None:
         await self.rotations.advance_due()
+
+    async def _expire(self) -> None:
+        await self.sweeps.expire()
+
+    async def _mend_lines(self) -> None:
+        await self.sweeps.mend_lines()
 
     def _on_change(self, tenant: str) -> None:
         changed = TenantId(tenant)

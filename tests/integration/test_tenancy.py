@@ -27,14 +27,19 @@ from tests.scenes import connect, make_tenant, publish, settled, until
 
 pytestmark = pytest.mark.anyio
 
-WITHOUT_TENANT = {"processes", "schema_migrations", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
-"""Processes, versions, and the job queue, whose arguments are ids only (rulings §1). Whatever is added here needs a reason."""
+WITHOUT_TENANT = {"processes", "schema_migrations", "brakes", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
+"""Processes, versions, what is held back everywhere, and the job queue, whose arguments are ids only (rulings §1).
+Whatever is added here needs a reason."""
 
 CROSSING = {
     "resolve_api_key_v1": ("customhouse_crossing", "TABLE(tenant_id text, key_id uuid)"),
-    "claim_due_v2": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)"),
+    "claim_due_v3": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)"),
     "recover_leases_v1": ("customhouse_crossing", "integer"),
-    "queue_depth_v1": ("customhouse_crossing", "TABLE(due bigint, waiting bigint, leased bigint)"),
+    "queue_depth_v2": ("customhouse_crossing", "TABLE(due bigint, waiting bigint, leased bigint)"),
+    "stalled_lines_v1": ("customhouse_crossing", "TABLE(tenant_id text, delivery_id uuid)"),
+    "overdue_deliveries_v1": ("customhouse_crossing", "TABLE(tenant_id text, delivery_id uuid)"),
+    "fleet_health_v1": ("customhouse_crossing", "TABLE(tried bigint, failing bigint)"),
+    "long_failing_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "purge_keys_v1": ("customhouse_crossing", "integer"),
     "certificates_expiring_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
@@ -44,6 +49,8 @@ CROSSING = {
 
 POLICIES = {
     ("api_keys", "crossing", "customhouse_crossing", "SELECT"),
+    ("connection_health", "crossing", "customhouse_crossing", "SELECT"),
+    ("connections", "crossing_health", "customhouse_crossing", "SELECT"),
     ("connection_secrets", "crossing", "customhouse_crossing", "SELECT"),
     ("connections", "crossing_certificates", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
@@ -66,6 +73,11 @@ CROSSING_RIGHTS = {
         (f"connections.{name}", "SELECT")
         for name in ("tenant_id", "connection_id", "status", "certificate_expires_at", "certificate_told_for")
     ),
+    *((f"connections.{name}", "SELECT") for name in ("tenant_id", "connection_id", "provider", "status")),
+    *(
+        (f"connection_health.{name}", "SELECT")
+        for name in ("tenant_id", "connection_id", "failing_since", "last_success_at", "last_failure_at")
+    ),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),
     ("event_keys", "SELECT"),
@@ -80,6 +92,7 @@ _TABLES = """
     select c.relname, exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id') as with_tenant
     from pg_class c where c.relnamespace = 'customhouse'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
 """
+ALL: dict[str, Any] = {"user_id": None, "provider": None, "status": None, "before": None, "limit": 100}
 ONE, OTHER = TenantId("one"), TenantId("other")
 
 
@@ -115,6 +128,9 @@ async def inhabited(app: App, receiver: Recorder, owner: asyncpg.Connection) -> 
         return bool(await owner.fetchval("select count(distinct tenant_id) = 2 from attempts"))
 
     await until(both_tried)
+    failing = [(one.tenant_id, one.connection_id) for name in (ONE, OTHER) for one in await app.endpoints.list(name, **ALL)]
+    now = [app.clock.now()] * len(failing)
+    await app.database.call(SQL["note_health"], [t for t, _ in failing], [c for _, c in failing], now, now, now, ["timeout"] * len(failing))
     return app
 
 
@@ -372,7 +388,7 @@ async def test_a_batch_that_names_a_row_of_another_tenant_does_not_reach_it(
     drop_payloads = True
     written = await service.fetch(
         SQL["record_batch"], process, drop_payloads, [ONE], [1], [theirs], [7], ["delivered"], [None], [True], [ids.new()],
-        [inhabited.clock.now()], [200], [None], [1], [1], [1], [b""], [0.0],
+        [inhabited.clock.now()], [200], [None], [1], [1], [1], [b""], [0.0], [], [],
     )  # fmt: skip
     assert written == []
     assert await service.fetch(SQL["accepted_among"], [ONE], [UUID(int=theirs.int)]) == []

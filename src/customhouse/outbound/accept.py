@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, Literal
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from customhouse import ids
 from customhouse.audit import log, tags
@@ -85,13 +86,18 @@ class Acceptor:
         self._clock = clock
         self._failpoints = failpoints
         self._environment = environment
-        self._group: GroupCommit[Prepared, _Verdict] = GroupCommit(
-            self._flush,
-            largest=_LARGEST_GROUP,
-            at_once=_GROUPS_AT_ONCE,
-            most_waiting=_MOST_WAITING,
-            observe=metrics.histogram(ACCEPT_BATCH).observe,
+        self._group, self._ordered = (
+            GroupCommit[Prepared, _Verdict](
+                self._flush,
+                largest=_LARGEST_GROUP,
+                at_once=at_once,
+                most_waiting=_MOST_WAITING,
+                observe=metrics.histogram(ACCEPT_BATCH).observe,
+            )
+            # Events with an ordering key go apart, one group after the other: the rest never waits for the turns of their keys.
+            for at_once in (_GROUPS_AT_ONCE, 1)
         )
+        self._lines: WeakValueDictionary[tuple[TenantId, str], asyncio.Lock] = WeakValueDictionary()
         self._fresh = metrics.counter(EVENTS_ACCEPTED, duplicate="no")
         self._repeated = metrics.counter(EVENTS_ACCEPTED, duplicate="yes")
         self._removed = metrics.counter(PII_REMOVED)
@@ -105,10 +111,18 @@ class Acceptor:
             IdempotencyConflict: its key or id was used with another body.
             Overloaded, DatabaseUnavailable, KeyServiceUnavailable: it was not accepted now; repeat it.
         """
+        if request.ordering_key is None:
+            return await self._accept(request, tenant, origin, size_bytes)
+        # One at a time of a key, in the order of the calls, however long each of them takes to prepare.
+        line = self._lines.setdefault((tenant, request.ordering_key), asyncio.Lock())
+        async with line:
+            return await self._accept(request, tenant, origin, size_bytes)
+
+    async def _accept(self, request: EventRequest, tenant: TenantId, origin: Origin, size_bytes: int) -> Accepted:
         try:
             for _ in range(_STALE_TRIES):
                 prepared = await self._prepare(request, tenant, origin, size_bytes)
-                verdict, first = await self._group.submit(prepared)
+                verdict, first = await (self._group if prepared.ordering_key is None else self._ordered).submit(prepared)
                 if verdict == "accepted":
                     self._fresh.inc()
                     self._removed.inc(prepared.removed)
@@ -161,6 +175,7 @@ class Acceptor:
     async def close(self) -> None:
         """Let what is in be written, and refuse what comes."""
         await self._group.close()
+        await self._ordered.close()
 
     # The group ----------------------------------------------------------------------------------------------------------
 
@@ -190,7 +205,11 @@ class Acceptor:
         )
         planned = [one for item in current for one in item.planned]
         owned = [
-            one.endpoint.status in SENDABLE and self._engine.reserve(one.endpoint.tenant_id, one.endpoint.connection_id) for one in planned
+            item.ordering_key is None
+            and one.endpoint.status in SENDABLE
+            and self._engine.reserve(one.endpoint.tenant_id, one.endpoint.connection_id)
+            for item in current
+            for one in item.planned
         ]
         try:
             self._failpoints.hit("accept.before_commit")
@@ -245,6 +264,7 @@ class Acceptor:
             [item.correlation_id for item in group],
             [item.size_bytes for item in group],
             [item.privacy_text for item in group],
+            [item.ordering_key for item in group] if group and group[0].ordering_key is not None else [],
             [item.event_uid for item in group for _ in item.keys],
             [key_hash for item in group for key_hash, _ in item.keys],
             [digest for item in group for _, digest in item.keys],
@@ -271,6 +291,9 @@ class Acceptor:
                 is_owned = owned[place]
                 place += 1
                 if not is_owned:
+                    if item.ordering_key is not None:
+                        # Only the database knows whether it is the first of its line.
+                        self._engine.behind.set()
                     continue
                 if item.event_uid not in accepted:
                     self._engine.unreserve(planned.endpoint.connection_id)

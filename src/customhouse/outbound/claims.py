@@ -146,4 +146,5 @@ def _work(row: Row, leased_until: float, body: bytes) -> Work:
         leased_until=leased_until,
         body_sha256=row["body_sha256"],
         body=body,
+        ordering_key=row["ordering_key"],
     )

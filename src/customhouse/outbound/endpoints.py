@@ -196,6 +196,7 @@ class Endpoints:
     async def _end(self, conn: Executor, tenant: TenantId, connection_id: UUID, origin: Origin) -> tuple[UUID, int]:
         await conn.execute(SQL["end_connection"], tenant, connection_id)
         await conn.execute(SQL["destroy_secrets"], tenant, connection_id)
+        await conn.execute(SQL["hold_waiting_lines"], tenant, connection_id)
         if self._drop_payloads:
             await conn.execute(SQL["hold_waiting_payloads"], tenant, connection_id)
         cancelled = [row["delivery_id"] for row in await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected")]

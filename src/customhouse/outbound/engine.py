@@ -215,6 +215,9 @@ class Engine:
         if not await self._recorder.record(result):
             self._outcomes["lost_lease"].inc()
             return
+        if result.work.ordering_key is not None:
+            # The next of its line may be due now; where this one comes again, its line has another head perhaps.
+            self.behind.set()
         self._outcomes[result.outcome].inc()
         if result.outcome == "delivered":
             accepted_at = ids.made_at(result.work.delivery_id)

@@ -161,7 +161,7 @@ class Operations:
         status = await _status(conn, tenant, found[0].connection_id)
         if status not in SENDABLE | HELD:
             raise Conflict(f"This delivery's connection is {status}; nothing can be sent to it.")
-        await self._hold_payloads(conn, tenant, [delivery_id])
+        await self._hold(conn, tenant, [delivery_id])
         (standing,) = await standings(conn, tenant, [delivery_id])
         if not standing.queued and not standing.usable(self._clock.now(), self._retention):
             raise PayloadExpired
@@ -179,7 +179,7 @@ class Operations:
             if not rows:
                 return None, 0, 0
             wanted = [row["delivery_id"] for row in rows]
-            await self._hold_payloads(conn, tenant, wanted)
+            await self._hold(conn, tenant, wanted)
             now = self._clock.now()
             found = [one for one in await standings(conn, tenant, wanted) if not one.queued]
             usable = [one for one in found if one.usable(now, self._retention)]
@@ -196,7 +196,9 @@ class Operations:
                 )
         return wanted[-1] if len(wanted) == room else None, queued, len(found) - len(usable)
 
-    async def _hold_payloads(self, conn: Executor, tenant: TenantId, delivery_ids: list[UUID]) -> None:
+    async def _hold(self, conn: Executor, tenant: TenantId, delivery_ids: list[UUID]) -> None:
+        # Lines before payloads, as the recorder takes them.
+        await conn.execute(SQL["hold_lines"], tenant, delivery_ids)
         # Where payloads are not kept, the end of a payload's last delivery deletes it: not while it is queued again here.
         if not self._retention:
             await conn.execute(SQL["hold_payloads"], tenant, delivery_ids)
@@ -209,6 +211,7 @@ class Operations:
             [one.delivery_id for one in found],
             [min(end, stored_until(one.event_uid, self._retention)) for one in found],
         )
+        await conn.execute(SQL["advance_lines"], tenant, [row["delivery_id"] for row in rows])
         return len(rows)
 
 

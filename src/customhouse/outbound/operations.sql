@@ -17,6 +17,15 @@ insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, va
 select $1, d.id, $2, d.connection, 0, $11, now(), now() + make_interval(secs => $12)
 from unnest($9::uuid[], $10::uuid[]) d (id, connection)
 
+-- name: hold_lines
+select hold_lines_v1(array(
+  select e.ordering_key from deliveries d join events e on e.tenant_id = $1 and e.event_uid = d.event_uid
+  where d.tenant_id = $1 and d.delivery_id = any ($2) and e.ordering_key is not null))
+
+-- name: advance_lines
+select advance_lines_v1($1, array_agg(q.connection_id), array_agg(q.ordering_key))
+from delivery_queue q where q.tenant_id = $1 and q.delivery_id = any ($2) and q.ordering_key is not null
+
 -- name: hold_payloads
 select hold_payloads_v1($1, $2)
 
@@ -42,14 +51,17 @@ order by d.delivery_id
 
 -- name: requeue
 insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version, attempts, next_at, expires_at, lease,
-                            body_sha256)
+                            body_sha256, ordering_key, ordering_place, blocked)
 select $1, d.delivery_id, d.event_uid, d.connection_id, d.variant, d.policy_version, coalesce(before.attempts, 0), now(), wanted.expires_at,
        -- Above every lease that the delivery ever had, which grows by less than one in a second: a late result of then writes nothing.
        extract(epoch from now() - timestamptz '2026-01-01 00:00:00+00')::integer,
        (select a.body_sha256 from attempts a
-        where a.tenant_id = $1 and a.delivery_id = d.delivery_id and a.body_sha256 is not null order by a.attempt limit 1)
+        where a.tenant_id = $1 and a.delivery_id = d.delivery_id and a.body_sha256 is not null order by a.attempt limit 1),
+       -- In its first place; `advance_lines` says who is the head now.
+       e.ordering_key, e.ordering_place, e.ordering_key is not null
 from unnest($2::uuid[], $3::timestamptz[]) wanted (id, expires_at)
 join deliveries d on d.tenant_id = $1 and d.delivery_id = wanted.id
+join events e on e.tenant_id = $1 and e.event_uid = d.event_uid
 cross join lateral (select max(a.attempt) as attempts from attempts a where a.tenant_id = $1 and a.delivery_id = d.delivery_id) before
 order by d.delivery_id
 on conflict (tenant_id, delivery_id) do nothing

@@ -54,6 +54,8 @@ class Prepared:
     sealed: tuple[bytes, ...]
     planned: tuple[Planned, ...]
     removed: int
+    ordering_key: bytes | None
+    """Keyed hash of the host's ordering key: the events that have it are delivered one after the other, to each connection."""
 
     @property
     def event_id(self) -> str:
@@ -144,6 +146,7 @@ def prepare(
         ),
         tuple(planned),
         sum(len(inspected.removed_fields) for inspected in inspections),
+        None if request.ordering_key is None else mac(mac_key, KEY_PURPOSE, b"ordering_key", request.ordering_key.encode()),
     )
 
 

@@ -16,21 +16,22 @@ select s.connection_id, s.key_id, s.state, s.activates_at, s.valid_until, s.seal
 where s.tenant_id = $1 and s.purpose = 'signing' and s.state <> 'destroyed'
 
 -- name: accept_batch
-select event_uid, outcome, first_uid from accept_batch_v1(
-  $1, make_interval(secs => $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, make_interval(secs => $20),
-  $21, $22, $23, $24, $25, $26, $27, $28, $29, make_interval(secs => $30))
+select event_uid, outcome, first_uid from accept_batch_v2(
+  $1, make_interval(secs => $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+  make_interval(secs => $21), $22, $23, $24, $25, $26, $27, $28, $29, $30, make_interval(secs => $31))
 
 -- name: accepted_among
 select event_uid from accepted_among_v1($1, $2) as found (event_uid)
 
 -- name: record_batch
-select attempt_id from record_batch_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as written (attempt_id)
+select attempt_id from record_batch_v2(
+  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) as written (attempt_id)
 
 -- name: claim_due
-select tenant_id, connection_id, delivery_id, lease from claim_due_v2($1, $2, $3, make_interval(secs => $4), $5, $6, $7, $8)
+select tenant_id, connection_id, delivery_id, lease from claim_due_v3($1, $2, $3, make_interval(secs => $4), $5, $6, $7, $8)
 
 -- name: load_batch
-select * from load_batch_v1($1, $2, $3)
+select * from load_batch_v2($1, $2, $3)
 
 -- name: release_batch
 select release_batch_v1($1, $2, $3, $4, make_interval(secs => $5))
@@ -38,8 +39,23 @@ select release_batch_v1($1, $2, $3, $4, make_interval(secs => $5))
 -- name: recover_leases
 select recover_leases_v1(make_interval(secs => $1)) as recovered
 
+-- name: stalled_lines
+select tenant_id, delivery_id from stalled_lines_v1($1)
+
+-- name: mend_lines
+select mend_lines_v1($1, $2)
+
+-- name: overdue_deliveries
+select tenant_id, delivery_id from overdue_deliveries_v1($1)
+
+-- name: expire_batch
+select expire_batch_v1($1, $2, $3) as expired
+
+-- name: note_health
+select note_health_v1($1, $2, $3, $4, $5, $6)
+
 -- name: queue_depth
-select due, waiting, leased from queue_depth_v1()
+select due, waiting, leased from queue_depth_v2()
 
 -- name: heartbeat
 insert into processes (process_id) values ($1) on conflict (process_id) do update set heartbeat_at = now()
@@ -114,6 +130,10 @@ where tenant_id = $1 and connection_id = $2
 
 -- name: destroy_secrets
 update connection_secrets set state = 'destroyed', sealed = null where tenant_id = $1 and connection_id = $2 and state <> 'destroyed'
+
+-- name: hold_waiting_lines
+select hold_lines_v1(array(
+  select distinct q.ordering_key from delivery_queue q where q.tenant_id = $1 and q.connection_id = $2 and q.ordering_key is not null))
 
 -- name: hold_waiting_payloads
 select hold_payloads_v1($1, array(select q.delivery_id from delivery_queue q where q.tenant_id = $1 and q.connection_id = $2))

@@ -227,7 +227,8 @@ def _delivery(row: Row) -> Delivery:
         status, reason, next_at = row["outcome"] or "cancelled", row["reason"], None
     else:
         status = "delivering" if row["leased"] else "retrying" if row["attempts_made"] else "pending"
-        reason, next_at = None, None if row["leased"] else row["next_at"]
+        # One that waits for others of its ordering key has no time of its own.
+        reason, next_at = None, None if row["leased"] or row["blocked"] else row["next_at"]
     variants = cast("list[JsonObject]", parse(row["privacy"].encode()))
     return Delivery(
         row["delivery_id"],

@@ -36,8 +36,10 @@ class Recorder:
         self._process_id = process_id
         self._drop_payloads = drop_payloads
         self._patience = LEASE_SECONDS
-        self._group: GroupCommit[Result, bool] = GroupCommit(
-            self._flush, largest=_LARGEST_GROUP, at_once=_GROUPS_AT_ONCE, most_waiting=_MOST_WAITING, pace=_PACE
+        # Those that stand in a line go apart: the next of the line waits for their results, and the rest does not wait for their turns.
+        self._group, self._ordered = (
+            GroupCommit[Result, bool](self._flush, largest=_LARGEST_GROUP, at_once=_GROUPS_AT_ONCE, most_waiting=_MOST_WAITING, pace=pace)
+            for pace in (_PACE, 0.0)
         )
 
     async def record(self, result: Result) -> bool:
@@ -46,7 +48,7 @@ class Recorder:
         Raises:
             CustomhouseError: it could not be written before the lease ran out.
         """
-        return await self._group.submit(result)
+        return await (self._group if result.work.ordering_key is None else self._ordered).submit(result)
 
     def hurry(self) -> None:
         """Keep results for seconds only from now on: the process ends, and whoever is left tries their deliveries again."""
@@ -55,6 +57,7 @@ class Recorder:
     async def close(self) -> None:
         """Wait until everything that is in has been written."""
         await self._group.close()
+        await self._ordered.close()
 
     async def _flush(self, group: Sequence[Result]) -> Sequence[bool | BaseException]:
         pause, waited = _FIRST_PAUSE, 0.0
@@ -86,6 +89,7 @@ class Recorder:
                 tenants.append(result.work.tenant_id)
                 to.append(place)
         attempts = {id(result): ids.new() for result in results}
+        in_order = results[0].work.ordering_key is not None
         self._failpoints.hit("record.before_commit")
         rows = await self._database.call(
             SQL["record_batch"],
@@ -107,6 +111,8 @@ class Recorder:
             [result.response_bytes for result in results],
             [result.body_sha256 for result in results],
             [result.retry_in for result in results],
+            [result.work.connection_id for result in results] if in_order else [],
+            [result.work.ordering_key for result in results] if in_order else [],
         )
         self._failpoints.hit("record.after_commit")
         written = {row["attempt_id"] for row in rows}

@@ -21,7 +21,7 @@ _EVENT_ID: Final = re.compile(r"(?!evt_[0-7][0-9a-hjkmnp-tv-z]{25}\Z)[A-Za-z0-9_
 _KEY: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _MEMBERS: Final = frozenset(
-    {"tenant_id", "event_type", "data", "event_id", "idempotency_key", "occurred_at", "correlation_id", "connection_ids"}
+    {"tenant_id", "event_type", "data", "event_id", "idempotency_key", "occurred_at", "correlation_id", "connection_ids", "ordering_key"}
 )
 _MOST_CONNECTIONS: Final = 1000
 
@@ -38,6 +38,7 @@ class EventRequest:
     occurred_at: datetime | None
     correlation_id: str | None
     connection_ids: tuple[UUID, ...] | None
+    ordering_key: str | None
     raw: Mapping[str, Json]
 
     def digest_form(self) -> bytes:
@@ -89,12 +90,22 @@ def read(body: JsonObject, header_key: str | None = None, at: str = "") -> Event
             faults.append(Fault(f"{at}/idempotency_key", "differs from the Idempotency-Key header; give one of them"))
         key = header_key
     correlation_id = text("correlation_id", _KEY, "1–128 characters of A-Z a-z 0-9 _ . : -")
+    ordering_key = text("ordering_key", _KEY, "1–128 characters of A-Z a-z 0-9 _ . : -")
     occurred_at = _moment(body.get("occurred_at"), f"{at}/occurred_at", faults)
     connection_ids = _connections(body.get("connection_ids"), f"{at}/connection_ids", faults)
     if faults:
         raise Invalid("The event is not acceptable.", tuple(faults))
     return EventRequest(
-        tenant_id, cast("str", event_type), cast("JsonObject", data), event_id, key, occurred_at, correlation_id, connection_ids, body
+        tenant_id,
+        cast("str", event_type),
+        cast("JsonObject", data),
+        event_id,
+        key,
+        occurred_at,
+        correlation_id,
+        connection_ids,
+        ordering_key,
+        body,
     )
 
 

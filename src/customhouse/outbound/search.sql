@@ -24,7 +24,8 @@ order by a.delivery_id desc limit $4
 
 -- name: search
 select d.delivery_id, d.event_uid, d.connection_id, d.variant, d.policy_version, e.event_id, e.event_type, e.privacy::text as privacy,
-       q.owner is not null as leased, q.attempts as attempts_made, q.next_at, (q.delivery_id is not null) as queued, last.outcome, last.reason
+       q.owner is not null as leased, q.attempts as attempts_made, q.next_at, coalesce(q.blocked, false) as blocked,
+       (q.delivery_id is not null) as queued, last.outcome, last.reason
 from unnest($2::uuid[]) wanted (id)
 join deliveries d on d.tenant_id = $1 and d.delivery_id = wanted.id
 join events e on e.tenant_id = $1 and e.event_uid = d.event_uid

@@ -32,6 +32,8 @@ class Work:
     leased_until: float
     body_sha256: bytes | None
     body: bytes
+    ordering_key: bytes | None = None
+    """Names the line that it stands in, as its head; None: it has none."""
 
     def __repr__(self) -> str:
         return f"Work({self.delivery_id}, lease={self.lease}, attempts={self.attempts})"

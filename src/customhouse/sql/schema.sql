@@ -129,6 +129,136 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.accept_batch_v2(p_process uuid, p_lease interval, p_platform_version bigint, p_tenant text[], p_version bigint[], p_event_to integer[], p_key_to integer[], p_payload_to integer[], p_delivery_to integer[], e_uid uuid[], e_id text[], e_type text[], e_occurred timestamp with time zone[], e_correlation text[], e_size integer[], e_privacy text[], e_ordering bytea[], k_event uuid[], k_hash bytea[], k_digest bytea[], p_key_life interval, p_event uuid[], p_variant smallint[], p_sealed bytea[], d_uid uuid[], d_event uuid[], d_connection uuid[], d_variant smallint[], d_policy bigint[], d_owned boolean[], p_life interval) RETURNS TABLE(event_uid uuid, outcome text, first_uid uuid)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  t text;
+  i integer;
+  ef integer; et integer; kf integer; kt integer; pf integer; pt integer; df integer; dt integer;
+  found_version bigint;
+  clashing uuid[];
+  places bigint[] := '{}';
+  moment timestamptz := now();
+begin
+  if cardinality(e_ordering) > 0 then
+    perform hold_lines_v1(e_ordering);
+    places := array(
+      select case when e.key is not null then nextval('ordering_places') end
+      from unnest(e_ordering) with ordinality e (key, at) order by e.at);
+  end if;
+
+  for i in 1 .. cardinality(p_tenant) loop
+    t := p_tenant[i];
+    ef := case i when 1 then 1 else p_event_to[i - 1] + 1 end;
+    et := p_event_to[i];
+    kf := case i when 1 then 1 else p_key_to[i - 1] + 1 end;
+    kt := p_key_to[i];
+    pf := case i when 1 then 1 else p_payload_to[i - 1] + 1 end;
+    pt := p_payload_to[i];
+    df := case i when 1 then 1 else p_delivery_to[i - 1] + 1 end;
+    dt := p_delivery_to[i];
+    perform set_config('app.tenant_id', t, true);
+
+    select version into found_version from tenants where tenant_id = t and status = 'active';
+    if not found then
+      return query select u, 'gone', null::uuid from unnest(e_uid[ef:et]) u;
+      continue;
+    end if;
+    if found_version <> p_version[i]
+       or (select version from tenants where tenant_id = '_platform') is distinct from p_platform_version then
+      return query select u, 'stale', null::uuid from unnest(e_uid[ef:et]) u;
+      continue;
+    end if;
+
+    clashing := '{}';
+    if kt >= kf then
+      insert into event_keys as held (tenant_id, key_hash, event_uid, body_digest, expires_at)
+      select t, k.hash, k.event, k.digest, moment + p_key_life
+      from unnest(k_hash[kf:kt], k_event[kf:kt], k_digest[kf:kt]) with ordinality k (hash, event, digest, place)
+      order by k.hash, k.place
+      on conflict (tenant_id, key_hash) do nothing;
+
+      select coalesce(array_agg(distinct k.event), '{}') into clashing
+      from unnest(k_hash[kf:kt], k_event[kf:kt]) k (hash, event)
+      join event_keys held on held.tenant_id = t and held.key_hash = k.hash
+      where held.event_uid <> k.event;
+
+      -- Whoever met only an event of this very batch that is turned away itself comes again: its key is free by then.
+      return query
+        with clash as (
+          select distinct on (k.event) k.event, held.event_uid as first, held.body_digest = k.digest as same,
+                 held.event_uid = any (clashing) as passing
+          from unnest(k_hash[kf:kt], k_event[kf:kt], k_digest[kf:kt]) k (hash, event, digest)
+          join event_keys held on held.tenant_id = t and held.key_hash = k.hash
+          where held.event_uid <> k.event
+          order by k.event, passing, same, held.event_uid
+        )
+        select c.event, case when c.passing then 'stale' when c.same then 'duplicate' else 'conflict' end,
+               case when not c.passing then c.first end
+        from clash c;
+
+      if cardinality(clashing) > 0 then
+        delete from event_keys held
+        using unnest(k_hash[kf:kt], k_event[kf:kt]) k (hash, event)
+        where held.tenant_id = t and held.key_hash = k.hash and held.event_uid = k.event and k.event = any (clashing);
+      end if;
+    end if;
+
+    insert into events (tenant_id, event_uid, event_id, event_type, occurred_at, correlation_id, size_bytes, privacy, delivery_ids,
+                        ordering_key, ordering_place)
+    select t, e.uid, e.id, e.type, e.occurred, e.correlation, e.size, e.privacy::jsonb, coalesce(d.ids, '{}'), e.ordering, e.place
+    from unnest(e_uid[ef:et], e_id[ef:et], e_type[ef:et], e_occurred[ef:et], e_correlation[ef:et], e_size[ef:et], e_privacy[ef:et],
+                e_ordering[ef:et], places[ef:et])
+           e (uid, id, type, occurred, correlation, size, privacy, ordering, place)
+    left join (
+      select x.event, array_agg(x.uid order by x.uid) as ids from unnest(d_uid[df:dt], d_event[df:dt]) x (uid, event) group by x.event
+    ) d on d.event = e.uid
+    where e.uid <> all (clashing);
+
+    insert into payloads (tenant_id, event_uid, variant, sealed)
+    select t, p.event, p.variant, p.sealed
+    from unnest(p_event[pf:pt], p_variant[pf:pt], p_sealed[pf:pt]) p (event, variant, sealed)
+    where p.event <> all (clashing);
+
+    insert into deliveries (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version)
+    select t, d.uid, d.event, d.connection, d.variant, d.policy
+    from unnest(d_uid[df:dt], d_event[df:dt], d_connection[df:dt], d_variant[df:dt], d_policy[df:dt]) d (uid, event, connection, variant, policy)
+    where d.event <> all (clashing);
+
+    if cardinality(e_ordering) = 0 then
+      insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version, next_at, expires_at, owner, lease_until)
+      select t, d.uid, d.event, d.connection, d.variant, d.policy, moment, moment + p_life,
+             case when d.owned then p_process end, case when d.owned then moment + p_lease end
+      from unnest(d_uid[df:dt], d_event[df:dt], d_connection[df:dt], d_variant[df:dt], d_policy[df:dt], d_owned[df:dt])
+             d (uid, event, connection, variant, policy, owned)
+      where d.event <> all (clashing);
+    else
+      -- Behind whatever of its line is there, and behind what stands earlier in this batch. What has a place is never handed off.
+      insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version, next_at, expires_at, owner, lease_until,
+                                  ordering_key, ordering_place, blocked)
+      select t, d.uid, d.event, d.connection, d.variant, d.policy, moment, moment + p_life,
+             case when d.owned and e.ordering is null then p_process end,
+             case when d.owned and e.ordering is null then moment + p_lease end,
+             e.ordering, e.place,
+             e.ordering is not null and (
+               row_number() over (partition by d.connection, e.ordering order by e.place) > 1
+               or exists (
+                 select from delivery_queue q where q.tenant_id = t and q.connection_id = d.connection and q.ordering_key = e.ordering))
+      from unnest(d_uid[df:dt], d_event[df:dt], d_connection[df:dt], d_variant[df:dt], d_policy[df:dt], d_owned[df:dt])
+             d (uid, event, connection, variant, policy, owned)
+      join unnest(e_uid[ef:et], e_ordering[ef:et], places[ef:et]) e (uid, ordering, place) on e.uid = d.event
+      where d.event <> all (clashing);
+    end if;
+
+    return query select u, 'accepted', null::uuid from unnest(e_uid[ef:et]) u where u <> all (clashing);
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
 CREATE FUNCTION customhouse.accepted_among_v1(p_tenant text[], p_event uuid[]) RETURNS SETOF uuid
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -147,6 +277,48 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.advance_lines_v1(p_tenant text, p_connection uuid[], p_key bytea[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+begin
+  update delivery_queue q set blocked = true
+  from (
+    select head.delivery_id
+    from (select distinct connection, key from unnest(p_connection, p_key) l (connection, key) where key is not null) line
+    cross join lateral (
+      select h.delivery_id, h.ordering_place from delivery_queue h
+      where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked and h.owner is null
+    ) head
+    cross join lateral (
+      select f.ordering_place from delivery_queue f
+      where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
+      order by f.ordering_place limit 1
+    ) first
+    where first.ordering_place < head.ordering_place
+  ) early
+  where q.tenant_id = p_tenant and q.delivery_id = early.delivery_id and not q.blocked and q.owner is null;
+
+  update delivery_queue q set blocked = false
+  from (
+    select first.delivery_id
+    from (select distinct connection, key from unnest(p_connection, p_key) l (connection, key) where key is not null) line
+    cross join lateral (
+      select f.delivery_id from delivery_queue f
+      where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
+      order by f.ordering_place limit 1
+    ) first
+    where not exists (
+      select from delivery_queue h
+      where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked)
+  ) next
+  where q.tenant_id = p_tenant and q.delivery_id = next.delivery_id and q.blocked;
+end
+$$;
+
 CREATE FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -160,7 +332,7 @@ $$;
 
 ALTER FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
 
-CREATE FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) RETURNS TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)
+CREATE FUNCTION customhouse.claim_due_v3(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) RETURNS TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -177,7 +349,7 @@ begin
   for visit in 1 .. p_visits loop
     select q.tenant_id, q.connection_id into next_one
     from customhouse.delivery_queue q
-    where q.owner is null and (q.tenant_id, q.connection_id) > (at_tenant, at_connection)
+    where q.owner is null and not q.blocked and (q.tenant_id, q.connection_id) > (at_tenant, at_connection)
     order by q.tenant_id, q.connection_id
     limit 1;
     if not found then
@@ -197,7 +369,7 @@ begin
       set owner = p_process, lease = q.lease + 1, lease_until = now() + p_lease
       from (
         select d.tenant_id, d.delivery_id from customhouse.delivery_queue d
-        where d.owner is null and d.tenant_id = at_tenant and d.connection_id = at_connection and d.next_at <= now()
+        where d.owner is null and not d.blocked and d.tenant_id = at_tenant and d.connection_id = at_connection and d.next_at <= now()
         order by d.next_at
         limit least(p_each, free)
         for update skip locked
@@ -212,7 +384,7 @@ begin
 end
 $$;
 
-ALTER FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) OWNER TO customhouse_crossing;
+ALTER FUNCTION customhouse.claim_due_v3(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
     LANGUAGE plpgsql
@@ -228,6 +400,58 @@ begin
     );
 end
 $$;
+
+CREATE FUNCTION customhouse.expire_batch_v1(p_tenant text, p_drop_payloads boolean, p_delivery uuid[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  connections uuid[];
+  keys bytea[];
+  ended uuid[];
+begin
+  select array_agg(q.connection_id), array_agg(q.ordering_key) into connections, keys
+  from delivery_queue q where q.tenant_id = p_tenant and q.delivery_id = any (p_delivery) and q.ordering_key is not null;
+  perform hold_lines_v1(keys);
+  if p_drop_payloads then
+    perform hold_payloads_v1(p_tenant, p_delivery);
+  end if;
+  with locked as (
+    select q.delivery_id from delivery_queue q
+    where q.tenant_id = p_tenant and q.delivery_id = any (p_delivery) and q.owner is null and q.expires_at <= now()
+    order by q.delivery_id
+    for update skip locked
+  ),
+  gone as (
+    delete from delivery_queue q using locked where q.tenant_id = p_tenant and q.delivery_id = locked.delivery_id
+    returning q.delivery_id, q.attempts
+  ),
+  written as (
+    insert into attempts (tenant_id, delivery_id, attempt, attempt_id, outcome, reason, sent, at)
+    select p_tenant, g.delivery_id, g.attempts + 1, gen_random_uuid(), 'expired', 'life_exhausted', false, now() from gone g
+    returning delivery_id
+  )
+  select coalesce(array_agg(delivery_id), '{}') into ended from written;
+  if p_drop_payloads then
+    perform drop_ended_payloads_v1(p_tenant, ended);
+  end if;
+  perform advance_lines_v1(p_tenant, connections, keys);
+  return cardinality(ended);
+end
+$$;
+
+CREATE FUNCTION customhouse.fleet_health_v1(p_period interval) RETURNS TABLE(tried bigint, failing bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select count(*), count(h.failing_since)
+  from customhouse.connection_health h
+  join customhouse.connections c on c.tenant_id = h.tenant_id and c.connection_id = h.connection_id
+  where c.provider = 'webhook' and c.status in ('active', 'degraded')
+    and greatest(h.last_success_at, h.last_failure_at) > now() - p_period
+$$;
+
+ALTER FUNCTION customhouse.fleet_health_v1(p_period interval) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.fn_pgqueuer_changed() RETURNS trigger
     LANGUAGE plpgsql
@@ -272,6 +496,17 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION customhouse.hold_lines_v1(p_key bytea[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+begin
+  perform pg_advisory_xact_lock(20531, turn) from (
+    select distinct get_byte(key, 0) * 4 + get_byte(key, 1) / 64 as turn from unnest(p_key) key where key is not null order by turn
+  ) turns;
+end
+$$;
+
 CREATE FUNCTION customhouse.hold_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -310,6 +545,102 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.load_batch_v2(p_process uuid, p_tenant text[], p_delivery uuid[]) RETURNS TABLE(tenant_id text, tenant_version bigint, platform_version bigint, delivery_id uuid, lease integer, event_uid uuid, event_id text, event_type text, connection_id uuid, variant smallint, policy_version bigint, attempts integer, expires_at timestamp with time zone, body_sha256 bytea, ordering_key bytea, sealed bytea)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  t text;
+begin
+  for t in select distinct unnest(p_tenant) loop
+    perform set_config('app.tenant_id', t, true);
+    return query
+      select t, own.version, platform.version, q.delivery_id, q.lease, q.event_uid, e.event_id, e.event_type, q.connection_id, q.variant,
+             q.policy_version, q.attempts, q.expires_at, q.body_sha256, q.ordering_key, p.sealed
+      from unnest(p_tenant, p_delivery) x (tenant, delivery)
+      join delivery_queue q on q.tenant_id = t and q.delivery_id = x.delivery and q.owner = p_process
+      join tenants own on own.tenant_id = t
+      join tenants platform on platform.tenant_id = '_platform'
+      left join events e on e.tenant_id = t and e.event_uid = q.event_uid
+      left join payloads p on p.tenant_id = t and p.event_uid = q.event_uid and p.variant = q.variant
+      where x.tenant = t;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select h.tenant_id, h.connection_id
+  from customhouse.connection_health h
+  join customhouse.connections c on c.tenant_id = h.tenant_id and c.connection_id = h.connection_id
+  where h.failing_since <= now() - p_period and h.last_failure_at >= h.failing_since + p_period
+    and c.provider = 'webhook' and c.status in ('active', 'degraded')
+  order by h.failing_since, h.tenant_id, h.connection_id
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.mend_lines_v1(p_tenant text, p_delivery uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  connections uuid[];
+  keys bytea[];
+begin
+  select array_agg(q.connection_id), array_agg(q.ordering_key) into connections, keys
+  from delivery_queue q where q.tenant_id = p_tenant and q.delivery_id = any (p_delivery) and q.ordering_key is not null;
+  perform hold_lines_v1(keys);
+  perform advance_lines_v1(p_tenant, connections, keys);
+end
+$$;
+
+CREATE FUNCTION customhouse.note_health_v1(p_tenant text[], p_connection uuid[], p_success timestamp with time zone[], p_since timestamp with time zone[], p_failure timestamp with time zone[], p_reason text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  t text;
+begin
+  for t in select distinct tenant from unnest(p_tenant) tenant order by tenant loop
+    perform set_config('app.tenant_id', t, true);
+    insert into connection_health as h (tenant_id, connection_id, failing_since, last_success_at, last_failure_at, last_failure)
+    select t, n.connection, n.since, n.success, n.failure, n.reason
+    from unnest(p_tenant, p_connection, p_success, p_since, p_failure, p_reason) n (tenant, connection, success, since, failure, reason)
+    join connections c on c.tenant_id = t and c.connection_id = n.connection
+    where n.tenant = t
+    order by n.connection
+    on conflict (tenant_id, connection_id) do update set
+      failing_since = case
+        when excluded.failing_since is null then
+          case when h.last_failure_at > excluded.last_success_at then h.failing_since end
+        when h.last_success_at > excluded.last_failure_at then h.failing_since
+        when h.failing_since is null or h.failing_since < excluded.last_success_at then excluded.failing_since
+        else least(h.failing_since, excluded.failing_since)
+      end,
+      last_success_at = greatest(h.last_success_at, excluded.last_success_at),
+      last_failure = case when h.last_failure_at > excluded.last_failure_at or excluded.last_failure_at is null then h.last_failure
+                          else excluded.last_failure end,
+      last_failure_at = greatest(h.last_failure_at, excluded.last_failure_at);
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) RETURNS TABLE(tenant_id text, delivery_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select q.tenant_id, q.delivery_id from customhouse.delivery_queue q where q.owner is null and q.expires_at <= now() limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.purge_keys_v1(p_limit integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -332,16 +663,17 @@ $$;
 
 ALTER FUNCTION customhouse.purge_keys_v1(p_limit integer) OWNER TO customhouse_crossing;
 
-CREATE FUNCTION customhouse.queue_depth_v1() RETURNS TABLE(due bigint, waiting bigint, leased bigint)
+CREATE FUNCTION customhouse.queue_depth_v2() RETURNS TABLE(due bigint, waiting bigint, leased bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
     AS $$
-  select count(*) filter (where q.owner is null and q.next_at <= now()), count(*) filter (where q.owner is null and q.next_at > now()),
+  select count(*) filter (where q.owner is null and not q.blocked and q.next_at <= now()),
+         count(*) filter (where q.owner is null and (q.blocked or q.next_at > now())),
          count(*) filter (where q.owner is not null)
   from customhouse.delivery_queue q
 $$;
 
-ALTER FUNCTION customhouse.queue_depth_v1() OWNER TO customhouse_crossing;
+ALTER FUNCTION customhouse.queue_depth_v2() OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.record_batch_v1(p_process uuid, p_drop_payloads boolean, p_tenant text[], p_to integer[], r_delivery uuid[], r_lease integer[], r_outcome text[], r_reason text[], r_sent boolean[], r_attempt_id uuid[], r_at timestamp with time zone[], r_status integer[], r_error text[], r_latency integer[], r_request integer[], r_response integer[], r_sha bytea[], r_retry_in double precision[]) RETURNS SETOF uuid
     LANGUAGE plpgsql
@@ -392,6 +724,67 @@ begin
 
     if p_drop_payloads then
       perform drop_ended_payloads_v1(t, r_delivery[f:l]);
+    end if;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.record_batch_v2(p_process uuid, p_drop_payloads boolean, p_tenant text[], p_to integer[], r_delivery uuid[], r_lease integer[], r_outcome text[], r_reason text[], r_sent boolean[], r_attempt_id uuid[], r_at timestamp with time zone[], r_status integer[], r_error text[], r_latency integer[], r_request integer[], r_response integer[], r_sha bytea[], r_retry_in double precision[], r_connection uuid[], r_ordering bytea[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  t text;
+  i integer;
+  f integer; l integer;
+begin
+  if cardinality(r_ordering) > 0 then
+    perform hold_lines_v1(r_ordering);
+  end if;
+  for i in 1 .. cardinality(p_tenant) loop
+    t := p_tenant[i];
+    f := case i when 1 then 1 else p_to[i - 1] + 1 end;
+    l := p_to[i];
+    perform set_config('app.tenant_id', t, true);
+    if p_drop_payloads then
+      perform hold_payloads_v1(t, r_delivery[f:l]);
+    end if;
+
+    return query
+      with result as (
+        select * from unnest(r_delivery[f:l], r_lease[f:l], r_outcome[f:l], r_reason[f:l], r_sent[f:l], r_attempt_id[f:l], r_at[f:l],
+                             r_status[f:l], r_error[f:l], r_latency[f:l], r_request[f:l], r_response[f:l], r_sha[f:l], r_retry_in[f:l])
+          r (delivery, lease, outcome, reason, sent, attempt_id, at, status, error, latency, request, response, sha, retry_in)
+      ),
+      finished as (
+        delete from delivery_queue q using result r
+        where q.tenant_id = t and q.delivery_id = r.delivery and q.owner = p_process and q.lease = r.lease and r.outcome <> 'retrying'
+        returning q.delivery_id, q.lease, q.attempts
+      ),
+      again as (
+        update delivery_queue q
+        set owner = null, lease_until = null, lease = q.lease + 1, attempts = q.attempts + 1,
+            next_at = now() + make_interval(secs => r.retry_in), body_sha256 = coalesce(q.body_sha256, r.sha)
+        from result r
+        where q.tenant_id = t and q.delivery_id = r.delivery and q.owner = p_process and q.lease = r.lease and r.outcome = 'retrying'
+        returning q.delivery_id, q.lease - 1 as lease, q.attempts - 1 as attempts
+      ),
+      written as (
+        select * from finished union all select * from again
+      )
+      insert into attempts (tenant_id, delivery_id, attempt, attempt_id, outcome, reason, sent, at, status_code, error, latency_ms,
+                            request_bytes, response_bytes, body_sha256)
+      select t, r.delivery, w.attempts + 1, r.attempt_id, r.outcome, r.reason, r.sent, r.at, r.status, r.error, r.latency, r.request,
+             r.response, r.sha
+      from result r join written w on w.delivery_id = r.delivery and w.lease = r.lease
+      returning attempt_id;
+
+    if p_drop_payloads then
+      perform drop_ended_payloads_v1(t, r_delivery[f:l]);
+    end if;
+    if cardinality(r_ordering) > 0 then
+      perform advance_lines_v1(t, r_connection[f:l], r_ordering[f:l]);
     end if;
   end loop;
   perform set_config('app.tenant_id', '', true);
@@ -462,6 +855,20 @@ CREATE FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zo
 $$;
 
 ALTER FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.stalled_lines_v1(p_limit integer) RETURNS TABLE(tenant_id text, delivery_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select distinct on (q.tenant_id, q.connection_id, q.ordering_key) q.tenant_id, q.delivery_id
+  from customhouse.delivery_queue q
+  where q.blocked and not exists (
+    select from customhouse.delivery_queue h
+    where h.tenant_id = q.tenant_id and h.connection_id = q.connection_id and h.ordering_key = q.ordering_key and not h.blocked)
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.stalled_lines_v1(p_limit integer) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.tell_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -588,6 +995,23 @@ ALTER TABLE ONLY customhouse.audit_entries FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.audit_entries OWNER TO customhouse_upkeep;
 
+CREATE TABLE customhouse.brakes (
+    name text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE customhouse.connection_health (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    failing_since timestamp with time zone,
+    last_success_at timestamp with time zone,
+    last_failure_at timestamp with time zone,
+    last_failure text,
+    CONSTRAINT connection_health_check CHECK ((failing_since <= last_failure_at))
+);
+
+ALTER TABLE ONLY customhouse.connection_health FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.connection_secrets (
     tenant_id text NOT NULL,
     connection_id uuid NOT NULL,
@@ -686,7 +1110,12 @@ CREATE TABLE customhouse.delivery_queue (
     lease integer DEFAULT 0 NOT NULL,
     lease_until timestamp with time zone,
     body_sha256 bytea,
-    CONSTRAINT delivery_queue_check CHECK (((owner IS NULL) = (lease_until IS NULL)))
+    ordering_key bytea,
+    ordering_place bigint,
+    blocked boolean DEFAULT false NOT NULL,
+    CONSTRAINT delivery_queue_check CHECK (((owner IS NULL) = (lease_until IS NULL))),
+    CONSTRAINT delivery_queue_line_check CHECK ((((ordering_key IS NULL) = (ordering_place IS NULL)) AND ((NOT blocked) OR ((ordering_key IS NOT NULL) AND (owner IS NULL))))),
+    CONSTRAINT delivery_queue_ordering_key_check CHECK ((octet_length(ordering_key) = 32))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='1');
 
@@ -724,7 +1153,9 @@ CREATE TABLE customhouse.events (
     correlation_id text,
     size_bytes integer NOT NULL,
     privacy jsonb NOT NULL,
-    delivery_ids uuid[] NOT NULL
+    delivery_ids uuid[] NOT NULL,
+    ordering_key bytea,
+    ordering_place bigint
 )
 PARTITION BY RANGE (event_uid);
 
@@ -742,6 +1173,13 @@ CREATE TABLE customhouse.idempotency_keys (
 );
 
 ALTER TABLE ONLY customhouse.idempotency_keys FORCE ROW LEVEL SECURITY;
+
+CREATE SEQUENCE customhouse.ordering_places
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
 
 CREATE TABLE customhouse.payloads (
     tenant_id text NOT NULL,
@@ -906,6 +1344,12 @@ ALTER TABLE ONLY customhouse.attempts
 ALTER TABLE ONLY customhouse.audit_entries
     ADD CONSTRAINT audit_entries_pkey PRIMARY KEY (tenant_id, entry_id);
 
+ALTER TABLE ONLY customhouse.brakes
+    ADD CONSTRAINT brakes_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY customhouse.connection_health
+    ADD CONSTRAINT connection_health_pkey PRIMARY KEY (tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connection_secrets
     ADD CONSTRAINT connection_secrets_pkey PRIMARY KEY (tenant_id, connection_id, key_id);
 
@@ -970,6 +1414,8 @@ CREATE INDEX api_keys_token_hash ON customhouse.api_keys USING btree (token_hash
 
 CREATE INDEX attempts_unhappy_end ON ONLY customhouse.attempts USING btree (tenant_id, outcome, delivery_id) WHERE (outcome = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]));
 
+CREATE INDEX connection_health_failing ON customhouse.connection_health USING btree (failing_since) WHERE (failing_since IS NOT NULL);
+
 CREATE UNIQUE INDEX connection_secrets_active ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'active'::text);
 
 CREATE UNIQUE INDEX connection_secrets_next ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'next'::text);
@@ -982,9 +1428,13 @@ CREATE UNIQUE INDEX data_keys_active ON customhouse.data_keys USING btree (tenan
 
 CREATE INDEX deliveries_connection ON ONLY customhouse.deliveries USING btree (tenant_id, connection_id, delivery_id);
 
-CREATE INDEX delivery_queue_owned ON customhouse.delivery_queue USING btree (owner) WHERE (owner IS NOT NULL);
+CREATE UNIQUE INDEX delivery_queue_head ON customhouse.delivery_queue USING btree (tenant_id, connection_id, ordering_key) WHERE ((ordering_key IS NOT NULL) AND (NOT blocked));
 
-CREATE INDEX delivery_queue_turn ON customhouse.delivery_queue USING btree (tenant_id, connection_id, next_at) WHERE (owner IS NULL);
+CREATE INDEX delivery_queue_line ON customhouse.delivery_queue USING btree (tenant_id, connection_id, ordering_key, ordering_place) WHERE (ordering_key IS NOT NULL);
+
+CREATE INDEX delivery_queue_next ON customhouse.delivery_queue USING btree (tenant_id, connection_id, next_at) WHERE ((owner IS NULL) AND (NOT blocked));
+
+CREATE INDEX delivery_queue_owned ON customhouse.delivery_queue USING btree (owner) WHERE (owner IS NOT NULL);
 
 CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at);
 
@@ -1039,6 +1489,9 @@ CREATE TRIGGER tg_pgqueuer_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE 
 ALTER TABLE ONLY customhouse.api_keys
     ADD CONSTRAINT api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
 
+ALTER TABLE ONLY customhouse.connection_health
+    ADD CONSTRAINT connection_health_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connection_secrets
     ADD CONSTRAINT connection_secrets_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
 
@@ -1063,11 +1516,15 @@ ALTER TABLE customhouse.attempts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.audit_entries ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.connection_health ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE customhouse.connection_secrets ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connections ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY crossing ON customhouse.api_keys FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.connection_health FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.connection_secrets FOR SELECT TO customhouse_crossing USING (true);
 
@@ -1078,6 +1535,8 @@ CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (
 CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing_certificates ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((certificate_expires_at IS NOT NULL));
+
+CREATE POLICY crossing_health ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((provider = 'webhook'::text));
 
 ALTER TABLE customhouse.data_keys ENABLE ROW LEVEL SECURITY;
 
@@ -1098,6 +1557,8 @@ CREATE POLICY own_tenant ON customhouse.api_keys TO customhouse_service USING ((
 CREATE POLICY own_tenant ON customhouse.attempts TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.audit_entries TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connection_health TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connection_secrets TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -1144,14 +1605,23 @@ GRANT ALL ON SCHEMA customhouse TO customhouse_upkeep;
 REVOKE ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) TO customhouse_service;
 
-REVOKE ALL ON FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION customhouse.claim_due_v2(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) TO customhouse_service;
+REVOKE ALL ON FUNCTION customhouse.claim_due_v3(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.claim_due_v3(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) TO customhouse_service;
 
-REVOKE ALL ON FUNCTION customhouse.queue_depth_v1() FROM PUBLIC;
-GRANT ALL ON FUNCTION customhouse.queue_depth_v1() TO customhouse_service;
+REVOKE ALL ON FUNCTION customhouse.queue_depth_v2() FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.queue_depth_v2() TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.recover_leases_v1(p_silence interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.recover_leases_v1(p_silence interval) TO customhouse_service;
@@ -1161,6 +1631,9 @@ GRANT ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) TO cust
 
 REVOKE ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.stalled_lines_v1(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.stalled_lines_v1(p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.upkeep_partitions_v1(p_days_ahead integer, p_payload_days integer) TO customhouse_service;
@@ -1178,6 +1651,20 @@ GRANT UPDATE(revoked_at) ON TABLE customhouse.api_keys TO customhouse_service;
 GRANT SELECT,INSERT ON TABLE customhouse.attempts TO customhouse_service;
 
 GRANT SELECT,INSERT ON TABLE customhouse.audit_entries TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.brakes TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_health TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connection_health TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.connection_health TO customhouse_crossing;
+
+GRANT SELECT(failing_since) ON TABLE customhouse.connection_health TO customhouse_crossing;
+
+GRANT SELECT(last_success_at) ON TABLE customhouse.connection_health TO customhouse_crossing;
+
+GRANT SELECT(last_failure_at) ON TABLE customhouse.connection_health TO customhouse_crossing;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connection_secrets TO customhouse_service;
 
@@ -1198,6 +1685,8 @@ GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connections TO customhouse_servi
 GRANT SELECT(tenant_id) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT(connection_id) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT(provider) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT(status) ON TABLE customhouse.connections TO customhouse_crossing;
 
@@ -1221,6 +1710,8 @@ GRANT SELECT,INSERT ON TABLE customhouse.events TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_crossing;
+
+GRANT USAGE ON SEQUENCE customhouse.ordering_places TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.payloads TO customhouse_service;
 

@@ -175,6 +175,11 @@ _EVENT_REQUEST: Final[dict[str, Any]] = {
         "idempotency_key": {"type": ["string", "null"], "pattern": _NAME},
         "occurred_at": {"type": ["string", "null"], "format": "date-time"},
         "correlation_id": {"type": ["string", "null"], "pattern": _NAME},
+        "ordering_key": {
+            "type": ["string", "null"],
+            "pattern": _NAME,
+            "description": "Events with the same key are delivered to each connection one after the other, in the order of acceptance.",
+        },
         "connection_ids": {
             "type": ["array", "null"],
             "minItems": 1,
