@@ -88,15 +88,13 @@ async def test_a_retry_holds_up_its_key_alone_and_a_failed_head_releases_the_nex
         await send(app, tenant, "a", n)
     await send(app, tenant, "b", 0)
 
-    async def tried() -> bool:
-        return bool(await owner.fetchval("select count(*) = 1 from attempts where outcome = 'retrying'"))
+    async def all_wait() -> bool:
+        return bool(await owner.fetchrow("select due, waiting, leased from queue_depth_v2()") == (0, 3, 0))
 
-    await until(tried)
     await receiver.wait_for(2)
+    await until(all_wait)
     waiting = await app.reads.deliveries(tenant, Search(status="pending"), 10)
     assert [one.next_attempt_at for one in waiting] == [None, None]
-    assert await owner.fetchrow("select due, waiting, leased from queue_depth_v2()") == (0, 3, 0)
-
     await owner.execute("update delivery_queue set attempts = 8, next_at = now() where attempts > 0")
     await settled(owner, 4)
     assert numbers(receiver.received) == {"a": [0, 0, 1, 2], "b": [0]}
