@@ -41,3 +41,19 @@ def test_a_small_growth_run_makes_its_history_and_reads_no_table_from_end_to_end
     assert found["history"]["deliveries"] > 55_000
     assert found["reading_ms"]["history"].keys() == found["reading_ms"]["none"].keys()
     assert len(found["sequential_scans"]) == 8
+
+
+def test_in_a_small_isolation_run_bad_endpoints_hold_no_more_than_their_cap() -> None:
+    speed = ("the others' p50 is within 20 % of a run without", "the others' p99 is under 250 ms")
+    found = run("isolation", "--rate", "100", "--seconds", "4", "--rounds", "1", fails_with=speed)
+    assert found["most_held"].keys() == {"black hole", "drip"}
+    assert 1 < max(found["most_held"].values()) <= found["workload"]["cap"]
+    assert all(one["delivered"] == one["expected"] for side in found["rounds"].values() for one in side)
+
+
+def test_a_rotation_under_load_leaves_nothing_unverifiable() -> None:
+    found = run("rotation", "--rate", "20", "--lead", "8", "--overlap", "4")
+    assert found["unverifiable"] == 0
+    both = {name: one for name, one in found["receivers"].items() if name.endswith("both")}
+    assert len(both) == 2
+    assert all(one["refused"] == 0 and one["verified_events"] == found["events"] > 0 for one in both.values())

@@ -9,9 +9,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from customhouse.canonical import dump
+from customhouse.cli.bench import plot
+from customhouse.cli.bench.plot import Samples
 from customhouse.cli.bench.run import Measurement, Workload, measure
 
 
@@ -24,14 +27,22 @@ def bench(
     rate: Annotated[float | None, typer.Option(min=1, help="Events per second, at most (default: as many as go).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    plot_to: Annotated[Path | None, typer.Option("--plot", help="Draw the last round's latencies into this .svg or .png file.")] = None,
 ) -> None:
     """Measure deliveries per second on this machine, with every guard on."""
     console = Console(stderr=True)
     workload = Workload(seconds, connections, tenants, body_bytes, rate)
     results = []
+    samples: list[Samples] = []
+    if plot_to is not None:
+        plot.usable(plot_to)
     for number in range(1, rounds + 1):
         with console.status(f"round {number} of {rounds}") as status:
-            results.append(measure(workload, lambda text, number=number: status.update(f"round {number} of {rounds}: {text}")))  # type: ignore[misc]
+
+            def progress(text: str, number: int = number, status: Status = status) -> None:
+                status.update(f"round {number} of {rounds}: {text}")
+
+            results.append(measure(workload, progress, samples.append))
     summary = summarise(results)
     text = dump(summary).decode()
     if output is not None:
@@ -40,9 +51,17 @@ def bench(
         print(text)
     else:
         Console().print(table(summary))
+    if plot_to is not None:
+        plot.save(plot.draw(samples[-1], plot_title(workload)), plot_to)
     if not all(result.holds for result in results):
         console.print("[red]The counts do not agree: see accepted, delivered and in the database above.[/red]")
         raise typer.Exit(1)
+
+
+def plot_title(load: Workload) -> str:
+    """Return the line under the plot's heading."""
+    offered = "as many events as go" if load.rate is None else f"{load.rate:,.0f} events/s"
+    return f"{offered} for {load.seconds:.0f} s · {load.tenants} tenant(s) · {load.body_bytes:,} bytes · every guard on"
 
 
 def summarise(results: list[Measurement]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The receiving side, a process of its own: verifies every signature, counts distinct events, measures accept→delivered.
 
 Run as `python -m customhouse.cli.bench.receiver`; it prints its port, takes secrets by `PUT /secrets`, and shows what it saw at
-`GET /stats`. Everything else is a webhook, its path the name of the endpoint.
+`GET /stats`, and each delivery at `GET /samples`. Everything else is a webhook, its path the name of the endpoint.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Tally:
         self.received = 0
         self.refused = 0
         self.latencies: list[float] = []
+        self.arrivals: list[float] = []
         self.first_at = 0.0
         self.last_at = 0.0
 
@@ -61,6 +62,7 @@ class Tally:
         if key not in self.seen:
             self.seen.add(key)
             self.latencies.append(now - datetime.fromisoformat(occurred[1].decode()).timestamp())
+            self.arrivals.append(now)
         return True
 
     def stats(self) -> dict[str, Any]:
@@ -75,10 +77,18 @@ class Tally:
             "latency_ms": {name: percentile(ordered, share) * 1000 for name, share in _SHARES.items()} if ordered else {},
         }
 
+    def samples(self) -> dict[str, list[float]]:
+        """Return each distinct delivery in the order of arrival: milliseconds since the first, and from accept to arrival."""
+        return {
+            "at_ms": [round((one - self.first_at) * 1000, 1) for one in self.arrivals],
+            "latency_ms": [round(one * 1000, 2) for one in self.latencies],
+        }
+
     def reset(self) -> None:
         """Forget what was counted (after the warm-up); secrets stay."""
         self.seen.clear()
         self.latencies.clear()
+        self.arrivals.clear()
         self.received = self.refused = 0
         self.first_at = self.last_at = 0.0
 
@@ -128,6 +138,8 @@ class _Connection(asyncio.Protocol):
             self._tally.keyrings = {name: Keyring(secrets) for name, secrets in json.loads(body).items()}
         elif path == "/stats":
             answer = dump(self._tally.stats())
+        elif path == "/samples":
+            answer = dump(self._tally.samples())
         else:
             self._tally.reset()
         self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer))

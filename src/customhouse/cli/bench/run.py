@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from customhouse.canonical import dump
 from customhouse.cli.bench.generator import Plan
+from customhouse.cli.bench.plot import Samples
 from customhouse.cli.loopback import NoAnswer, send
 from customhouse.db import look
 from customhouse.embedded.cluster import open_cluster
@@ -102,8 +103,10 @@ class _Child:
             self.process.wait()
 
 
-def measure(workload: Workload, progress: Callable[[str], None] = lambda _text: None) -> Measurement:
-    """Run one measurement in a temporary directory.
+def measure(
+    workload: Workload, progress: Callable[[str], None] = lambda _text: None, on_samples: Callable[[Samples], None] | None = None
+) -> Measurement:
+    """Run one measurement in a temporary directory; `on_samples` gets each delivery, for a plot.
 
     Raises:
         BenchError: a process did not start, or did not answer.
@@ -133,6 +136,8 @@ def measure(workload: Workload, progress: Callable[[str], None] = lambda _text: 
         cpu_after = _cpu(service.process.pid), _cpu_of_postgres(data)
         rss = _rss(service.process.pid)
         in_database = _settled(data, before_rows, sent["accepted"])
+        if on_samples is not None:
+            on_samples(Samples(**_call(sink, "GET", "/samples")))
         span = max(stats["last_at"] - stats["first_at"], 1e-9)
         delivered = max(stats["distinct"], 1)
         return Measurement(
