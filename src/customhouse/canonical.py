@@ -177,6 +177,15 @@ def dump_sorted(value: Sayable) -> bytes:
     return _dump_quickly(value, _SORTED) or _sorted_encoder.encode(value).encode()
 
 
+def write(value: Json) -> bytes:
+    """Write compact UTF-8 JSON of what `parse` returned, or of what is made of it: the quickest of the three.
+
+    That value holds no NaN, the one thing that would be written as something else. A float may look otherwise than `dump` writes it
+    (`0.00001`, not `1e-05`) and is the same number; so no digest may be taken of these bytes that is compared with one taken elsewhere.
+    """
+    return orjson.dumps(value)
+
+
 def _dump_quickly(value: Sayable, option: int) -> bytes:
     """Return what the encoders of the standard library would write, or nothing where that is not certain.
 

@@ -6,7 +6,7 @@ import struct
 from datetime import datetime
 from typing import Final
 
-from customhouse.canonical import dump
+from customhouse.canonical import dump, write
 from customhouse.clock import rfc3339
 from customhouse.privacy.inspect import Inspected
 from customhouse.types import Json, JsonObject, TenantId
@@ -80,7 +80,7 @@ def build(
     data: JsonObject,
 ) -> bytes:
     """Return a variant: everything of the envelope but `integration`, whose place is kept. This is what is sealed and stored."""
-    head = dump(
+    head = write(
         {
             "schema_version": SCHEMA_VERSION,
             "event_id": event_id,
@@ -90,7 +90,7 @@ def build(
             "idempotency_key": idempotency_key,
         }
     )
-    tail = dump({"trace": {"correlation_id": correlation_id}, "privacy": privacy, "data": data})
+    tail = write({"trace": {"correlation_id": correlation_id}, "privacy": privacy, "data": data})
     return _HEAD_LENGTH.pack(len(head)) + head + tail
 
 

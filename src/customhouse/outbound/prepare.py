@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from customhouse import ids
-from customhouse.canonical import dump
+from customhouse.canonical import write
 from customhouse.crypto.envelope import RecordKey, seal
 from customhouse.crypto.mac import mac
 from customhouse.errors import Fault, Invalid, PolicyViolation
@@ -43,6 +43,8 @@ class Prepared:
     policy_version: int
     event_uid: UUID
     given_id: str | None
+    event_id: str
+    """The id that the world sees."""
     event_type: str
     occurred_at: datetime
     correlation_id: str
@@ -56,11 +58,6 @@ class Prepared:
     removed: int
     ordering_key: bytes | None
     """Keyed hash of the host's ordering key: the events that have it are delivered one after the other, to each connection."""
-
-    @property
-    def event_id(self) -> str:
-        """The id that the world sees."""
-        return self.given_id or ids.show("evt", self.event_uid)
 
 
 def prepare(
@@ -124,7 +121,6 @@ def prepare(
                 )
             )
         planned.append(Planned(ids.new(), endpoint, number))
-    listed: list[Json] = list(privacy)
     return Prepared(
         roster.tenant_id,
         roster.version,
@@ -132,12 +128,13 @@ def prepare(
         roster.policy.version,
         event_uid,
         request.event_id,
+        event_id,
         request.event_type,
         occurred_at,
         correlation_id,
         size_bytes,
         tuple(privacy),
-        dump(listed).decode(),
+        write(list[Json](privacy)).decode(),
         _keys(request, mac_key),
         tuple(variants),
         tuple(

@@ -24,6 +24,9 @@ _MEMBERS: Final = frozenset(
     {"tenant_id", "event_type", "data", "event_id", "idempotency_key", "occurred_at", "correlation_id", "connection_ids", "ordering_key"}
 )
 _MOST_CONNECTIONS: Final = 1000
+_KEPT_TYPES: Final = 1024
+# Event types repeat endlessly; only those that were found in order are kept.
+_sound_types: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,10 @@ def read(body: JsonObject, header_key: str | None = None, at: str = "") -> Event
     if tenant_id is not None and not isinstance(tenant_id, str):
         faults.append(Fault(f"{at}/tenant_id", "is not a string"))
         tenant_id = None
-    event_type = text("event_type", NAME, "1–128 characters of A-Z a-z 0-9 _ . : -")
-    if body.get("event_type") is None:
-        faults.append(Fault(f"{at}/event_type", "is required"))
-    elif event_type is not None and event_type.startswith(OPERATIONAL):
-        faults.append(Fault(f"{at}/event_type", "customhouse. is reserved for operational events"))
+    event_type = body.get("event_type")
+    if not isinstance(event_type, str) or event_type not in _sound_types:
+        event_type = text("event_type", NAME, "1–128 characters of A-Z a-z 0-9 _ . : -")
+        _check_type(body.get("event_type"), event_type, f"{at}/event_type", faults)
     data = body.get("data")
     if not isinstance(data, dict):
         faults.append(Fault(f"{at}/data", "is required, a JSON object"))
@@ -120,6 +122,17 @@ def check_key(text: str) -> str:
             "The Idempotency-Key header is not acceptable.", (Fault("", "1–128 characters of A-Z a-z 0-9 _ . : -, no personal data"),)
         )
     return text
+
+
+def _check_type(given: Json, event_type: str | None, pointer: str, faults: list[Fault]) -> None:
+    if given is None:
+        faults.append(Fault(pointer, "is required"))
+    elif event_type is not None and event_type.startswith(OPERATIONAL):
+        faults.append(Fault(pointer, "customhouse. is reserved for operational events"))
+    elif event_type is not None:
+        if len(_sound_types) >= _KEPT_TYPES:
+            _sound_types.clear()
+        _sound_types.add(event_type)
 
 
 def _moment(value: Json, pointer: str, faults: list[Fault]) -> datetime | None:

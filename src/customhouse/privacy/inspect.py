@@ -22,7 +22,7 @@ from customhouse.privacy.declaration import Declaration
 from customhouse.privacy.keys import read_key
 from customhouse.privacy.policy import OnViolation, Policy
 from customhouse.privacy.survey import NOTHING_SEEN, survey
-from customhouse.privacy.walk import Path, walk
+from customhouse.privacy.walk import Found, Path, walk
 from customhouse.types import JsonObject
 
 _MAX_FAULTS: Final = 100
@@ -61,19 +61,23 @@ def inspect(data: JsonObject, policy: Policy, declaration: Declaration) -> Inspe
     kept, found = walk(data, policy.allowed_fields, declaration.root, seen)
     if not found:
         return Inspected(data=kept, contains_pii=False, pii_fields=(), removed_fields=())
-    removed = [one for one in found if one.removed]
-    if removed and policy.on_violation is OnViolation.REFUSE:
-        faults = tuple(
+    if policy.on_violation is OnViolation.REFUSE:
+        _refuse([one for one in found if one.removed], declaration)
+    passed: dict[str, None] = {}
+    removed: dict[str, None] = {}
+    for one in found:
+        (removed if one.removed else passed)[_dotted(one.path, declaration)] = None
+    return Inspected(data=kept, contains_pii=bool(passed), pii_fields=tuple(passed), removed_fields=tuple(removed))
+
+
+def _refuse(removed: list[Found], declaration: Declaration) -> None:
+    if not removed:
+        return
+    raise PolicyViolation(
+        faults=tuple(
             Fault(_pointer(one.path, declaration), f"personal data ({one.pii_class}) that the privacy policy does not let out")
             for one in removed[:_MAX_FAULTS]
         )
-        raise PolicyViolation(faults=faults)
-    passed = tuple(dict.fromkeys(_dotted(one.path, declaration) for one in found if not one.removed))
-    return Inspected(
-        data=kept,
-        contains_pii=bool(passed),
-        pii_fields=passed,
-        removed_fields=tuple(dict.fromkeys(_dotted(one.path, declaration) for one in removed)),
     )
 
 
@@ -84,7 +88,7 @@ def _segment(part: str | int, declaration: Declaration) -> str:
 
 
 def _dotted(path: Path, declaration: Declaration) -> str:
-    return ".".join(_segment(part, declaration) for part in path) or "*"
+    return ".".join([_segment(part, declaration) for part in path]) or "*"
 
 
 def _pointer(path: Path, declaration: Declaration) -> str:

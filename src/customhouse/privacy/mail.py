@@ -39,4 +39,4 @@ def is_mail(text: str) -> bool:
 
 def identifier_has_mail(text: str) -> bool:
     """Return whether an identifier spells an e-mail address in the characters that identifiers may use."""
-    return _IN_IDENTIFIER.search(text) is not None
+    return ("at-" in text or "at_" in text) and _IN_IDENTIFIER.search(text) is not None

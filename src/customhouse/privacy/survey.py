@@ -7,14 +7,14 @@ away. All its strings are asked about at once. What does not qualify is not judg
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from customhouse.privacy.detectors import LARGE
 from customhouse.privacy.keys import PLAIN_KEYS
-from customhouse.privacy.suspicion import SHORTEST, gives_names, holds_json, is_suspect, unclear
-from customhouse.types import Json, JsonObject
+from customhouse.privacy.suspicion import gives_names, holds_json, is_suspect, unclear
+from customhouse.types import JsonObject
 
 _ASKED_ONE_BY_ONE: Final = 4096
 """Characters of strings in which the ones that give something away are searched for; of more, all count as such."""
@@ -24,10 +24,12 @@ _ASKED_ONE_BY_ONE: Final = 4096
 class Survey:
     """What was seen. Objects and lists are named by `id`: they live as long as the document does."""
 
-    plain: frozenset[int] = field(default_factory=frozenset)
+    plain: frozenset[int] = frozenset()
     """Objects and lists with nothing in them, at any depth."""
-    quiet: frozenset[int] = field(default_factory=frozenset)
-    """Those whose own strings and numbers, under keys that say nothing, give nothing away."""
+    quiet: Mapping[int, Container[str]] = field(default_factory=dict)
+    """Other objects, and the keys in each that say nothing and whose strings and numbers give nothing away. The keys are those of the
+    moment of the survey: what is learned of others later does not count.
+    """
 
 
 NOTHING_SEEN: Final = Survey()
@@ -40,32 +42,32 @@ def survey(data: JsonObject) -> Survey:
     Args:
         data: the document, a tree: no object or list stands in it twice.
     """
-    nodes: list[JsonObject | list[Json]] = [data]
+    nodes: list[Any] = [data]
     above: list[int] = [-1]
     ends: list[int] = []
     texts: list[str] = []
-    mixed: list[int] = []
+    mixed: dict[int, Container[str]] = {}
     loud: list[int] = []
     for place, node in enumerate(nodes):
-        values: Iterable[Json]
+        values: Iterable[Any]
         if type(node) is not dict:
             values = node
         elif PLAIN_KEYS.issuperset(node):
             values = node.values()
         else:
-            mixed.append(place)
-            values = [value for key, value in node.items() if key in PLAIN_KEYS]
+            known = mixed[place] = {key for key in node if key in PLAIN_KEYS}
+            values = [node[key] for key in known]
         for value in values:
-            if type(value) is str:
-                if len(value) >= SHORTEST:
-                    texts.append(value)
-            elif type(value) is dict or type(value) is list:
+            kind = type(value)
+            if kind is str:
+                texts.append(value)
+            elif kind is dict or kind is list:
                 nodes.append(value)
                 above.append(place)
-            elif type(value) is int or type(value) is float:
+            elif kind is int or kind is float:
                 if abs(value) >= LARGE:
                     loud.append(place)
-            elif value is not None and type(value) is not bool:
+            elif value is not None and kind is not bool:
                 loud.append(place)
         ends.append(len(texts))
     loud += [bisect_right(ends, number) for number in _telling(texts)]
@@ -88,7 +90,7 @@ def _telling(texts: list[str]) -> list[int]:
     return [number for number in doubtful if is_suspect(texts[number]) or gives_names(texts[number]) or holds_json(texts[number])]
 
 
-def _drawn(nodes: Sequence[JsonObject | list[Json]], above: Sequence[int], mixed: Sequence[int], loud: Sequence[int]) -> Survey:
+def _drawn(nodes: Sequence[Any], above: Sequence[int], mixed: Mapping[int, Container[str]], loud: Sequence[int]) -> Survey:
     """Return the survey: whoever holds a part to be walked has to be walked, too."""
     walked: set[int] = set()
     for place in (*mixed, *loud):
@@ -96,8 +98,7 @@ def _drawn(nodes: Sequence[JsonObject | list[Json]], above: Sequence[int], mixed
         while holder >= 0 and holder not in walked:
             walked.add(holder)
             holder = above[holder]
-    speaking = set(loud)
     return Survey(
-        plain=frozenset(id(node) for place, node in enumerate(nodes) if place not in walked),
-        quiet=frozenset(id(nodes[place]) for place in walked if place not in speaking),
+        plain=frozenset([id(nodes[place]) for place, holder in enumerate(above) if holder in walked and place not in walked]),
+        quiet={id(nodes[place]): mixed.get(place, nodes[place]) for place in walked.difference(loud)},
     )

@@ -32,6 +32,7 @@ _DIGITS_AS_ZERO: Final = bytes(0x30 if byte in b"0123456789" else byte for byte 
 _LETTERS: Final = (string.ascii_letters + " ").encode()
 _FEW: Final = re.compile(rb"(?!(?:[^0]*0){6}|(?:[^.]*\.){3}|(?:[^-]*-){5})[0,;!_./-]{0,24}")
 _PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_BEGIN, _EARER, _ASIC = PHRASES
 _DOT: Final = re.compile(r"\sdot\s", re.IGNORECASE)
 _PREFIX: Final = re.compile("|".join(map(re.escape, PREFIXES)))
 _HIDDEN_AT: Final = re.compile(r"[(\[{<]\s{0,2}(?:at|arroba|chiocciola|małpa)\b", re.IGNORECASE)
@@ -131,7 +132,9 @@ def _is_marked(text: str) -> bool:
         or "\\u" in text
         or ("%" in text and _PERCENT.search(text) is not None)
         or ("dot" in text.lower() and _DOT.search(text) is not None)
-        or any(phrase in text for phrase in PHRASES)
+        or _BEGIN in text
+        or _EARER in text
+        or _ASIC in text
         or (("[" in text or "(" in text or "{" in text or "<" in text) and _HIDDEN_AT.search(text) is not None)
     )
 
@@ -154,4 +157,5 @@ def _is_suspect_number(text: str, run: re.Match[str]) -> bool:
         return True
     if digits < _FEWEST_LABELLED:
         return False
-    return any(word.lower() in _LABELS or word.endswith(_LABELS_WITHOUT_SPACES) for word in _WORDS.findall(before)[-_LABEL_WORDS:])
+    words = _WORDS.findall(before)[-_LABEL_WORDS:]
+    return bool(words) and any(word.lower() in _LABELS or word.endswith(_LABELS_WITHOUT_SPACES) for word in words)

@@ -169,16 +169,15 @@ class _Walk:
     def _members(self, value: JsonObject, place: _Place, field: FieldName, claims: _Claims) -> JsonObject:
         kept: JsonObject = {}
         quick = self._quick and not claims and not place.nodes
-        quiet = quick and id(value) in self._quiet
+        quiet = self._quiet.get(id(value), ()) if quick else ()
         for key, child in value.items():
-            if quick and key in PLAIN_KEYS:
-                if isinstance(child, dict | list):
-                    if id(child) in self._plain:
-                        kept[key] = child
-                        continue
-                elif quiet or _is_harmless(child):
+            if isinstance(child, dict | list):
+                if quick and id(child) in self._plain:
                     kept[key] = child
                     continue
+            elif key in quiet or (quick and key in PLAIN_KEYS and _is_harmless(child)):
+                kept[key] = child
+                continue
             new = self._member(key, child, place.member(key), field, claims)
             if new is not _GONE:
                 kept[key] = new

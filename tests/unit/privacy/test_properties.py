@@ -185,6 +185,16 @@ def test_in_what_the_survey_calls_plain_the_walk_finds_nothing(rows: Any) -> Non
     assert {id(part) for part in parts if isinstance(part, dict | list)} & seen.plain
 
 
+def test_a_key_that_is_learned_on_the_way_was_not_surveyed() -> None:
+    read_key("rows")
+    fresh = "grommetcount"
+    data: Any = {"email": {fresh: 1}, "rows": {"person": "u_1", fresh: "ada@example.com"}, "person": {}}
+
+    result = inspect(data, Policy("tenant:1", DEFAULT_ALLOWED), NOTHING_DECLARED)
+
+    assert result.data["rows"] == {"person": "u_1"}
+
+
 @pytest.mark.parametrize("size", [2, 500])
 def test_one_telling_string_among_many_parts_is_found_where_it_stands(size: int) -> None:
     data: Any = {
