@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from customhouse.app import key_service, open_store
+from customhouse.app import catalogue_of, key_service, open_store
 from customhouse.cli.loopback import send
 from customhouse.clock import Clock
 from customhouse.config import Address, AwsKey, Environment, Settings
 from customhouse.db import Database, Row
 from customhouse.embedded.binaries import binaries, major_version
-from customhouse.errors import CustomhouseError, DatabaseRefused
+from customhouse.errors import CustomhouseError, DatabaseRefused, Invalid
 from customhouse.sql.migrate import compare, migrations
 
 _OLDEST_PYTHON: Final = (3, 11)
@@ -132,6 +132,26 @@ def check_exposure(settings: Settings) -> list[Finding]:
     if settings.failpoints:
         found.append(Finding("failpoints", Verdict.NOTE, "the process will be killed on purpose", "Unset CUSTOMHOUSE_FAILPOINTS."))
     return found
+
+
+def check_providers(settings: Settings) -> list[Finding]:
+    """Judge the providers file and fetch the secrets that it names."""
+    try:
+        found = catalogue_of(settings)
+    except CustomhouseError as error:
+        faults = [f"{fault.pointer}: {fault.detail}" for fault in error.faults] if isinstance(error, Invalid) else []
+        detail = "; ".join([error.detail, *faults])
+        return [Finding("providers", Verdict.WRONG, detail, "`customhouse provider check FILE` judges it in full.")]
+    judged = [
+        Finding(
+            "providers",
+            Verdict.WRONG,
+            f"{first} and {second} share a project",
+            "A project of its own for each, or one's token carries both.",
+        )
+        for first, second in found.shared_projects()
+    ]
+    return judged or [_ok("providers", f"{len(found.clients)} set up of {len(found.providers)}")]
 
 
 async def check_port(part: str, address: Address) -> Finding:
@@ -260,6 +280,7 @@ async def check_all(settings: Settings, clock: Clock) -> list[Finding]:
         ports.append(await check_port("metrics", settings.metrics_listen))
     return [
         check_data_dir(settings),
+        *check_providers(settings),
         await check_key_service(settings),
         *await check_database(settings, clock),
         *ports,

@@ -33,6 +33,9 @@ _ALL: Final = (
     Entry("db", "schema", "app", "The database: bring its schema to this version, or tell what it lacks."),
     Entry("tenant", "admin", "tenant_app", "Tenants: the customer organisations of the host application."),
     Entry("api-key", "admin", "api_key_app", "API keys of a tenant, or of the operator."),
+    Entry(
+        "provider", "provider", "app", "Providers: what can be connected, what each one asks for, and whether a providers file is in order."
+    ),
     Entry("webhook", "webhook.command", "app", "Webhooks from the receiving end: listen on this machine, sign a body, verify a request."),
     Entry("bench", "bench.command", "bench", "Measure deliveries per second on this machine, with every guard on."),
 )

@@ -36,7 +36,7 @@ class Client:
 class Call:
     """One HTTP request to a provider; `repr` shows neither credentials nor body."""
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST"]
     url: str
     authorization: Secret | None = None
     """The value of the Authorization header."""
@@ -138,25 +138,44 @@ def revoke(provider: Provider, client: Client, *, access: Secret | None, refresh
         kind, token = _shown(step, access, refreshing)
         if token is None:
             continue
-        url = dict(provider.endpoints.items())[step.endpoint]
+        url = provider.endpoints.revoke_url
         if step.bearer:
-            calls.append(Call(step.method, url, _bearer(token)))
+            calls.append(Call("POST", url, _bearer(token)))
             continue
         form = [("token", token.reveal())]
         if step.hint:
             form.append(("token_type_hint", kind.encode()))
-        calls.append(_to(url, step.client_auth, client, form, step.method))
+        calls.append(_to(url, step.client_auth, client, form))
     return tuple(calls)
 
 
-def identity(provider: Provider, client: Client, *, access: Secret) -> Call | None:
-    """Return the call that tells who was connected; None where the token reply has told it."""
-    by = provider.oauth2.identity.by
-    if by == "token_reply":
+def identity(provider: Provider, client: Client, *, access: Secret, api_origin: str | None = None) -> Call | None:
+    """Return the call that tells who was connected; None where the token reply has told it (`TokenReply.account`)."""
+    if provider.oauth2.identity.by in {"token_reply", "id_token"}:
         return None
-    if by == "introspect":
+    return probe(provider, client, access=access, api_origin=api_origin)
+
+
+def probe(provider: Provider, client: Client, *, access: Secret, api_origin: str | None = None) -> Call:
+    """Return a harmless call that an access token opens and a dead one does not: the proof of a revocation.
+
+    Args:
+        provider: the manifest.
+        client: our registration.
+        access: the token.
+        api_origin: of this account, where its token reply named one (`TokenReply.api_origin`).
+    """
+    if provider.oauth2.identity.by == "introspect":
         return introspect(provider, client, token=access)
-    return Call("GET", provider.endpoints.identity_url, _bearer(access))
+    return Call("GET", at_origin(provider, provider.endpoints.identity_url, api_origin), _bearer(access))
+
+
+def at_origin(provider: Provider, url: str, api_origin: str | None) -> str:
+    """Return a URL of the API on the account's own origin; a URL that is not on the API's is returned as it is."""
+    base, parts = urlsplit(provider.endpoints.api_base), urlsplit(url)
+    if api_origin is None or (parts.scheme, parts.netloc) != (base.scheme, base.netloc):
+        return url
+    return api_origin + url[len(f"{parts.scheme}://{parts.netloc}") :]
 
 
 def introspect(provider: Provider, client: Client, *, token: Secret) -> Call:
@@ -205,7 +224,7 @@ def _bearer(token: Secret) -> Secret:
     return Secret(b"Bearer " + token.reveal())
 
 
-def _to(url: str, by: ClientAuth, client: Client, form: list[tuple[str, bytes]], method: Literal["POST", "DELETE"] = "POST") -> Call:
+def _to(url: str, by: ClientAuth, client: Client, form: list[tuple[str, bytes]]) -> Call:
     authorization = None
     if by is ClientAuth.BASIC:
         # RFC 6749 §2.3.1: both are form-encoded first.
@@ -213,4 +232,4 @@ def _to(url: str, by: ClientAuth, client: Client, form: list[tuple[str, bytes]],
         authorization = Secret(b"Basic " + base64.b64encode(pair))
     elif by is ClientAuth.BODY:
         form = [*form, ("client_id", client.id.encode()), ("client_secret", client.secret.reveal())]
-    return Call(method, url, authorization, Secret(urlencode(form).encode()))
+    return Call("POST", url, authorization, Secret(urlencode(form).encode()))

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from customhouse.errors import NotFound, ProviderNotConfigured
-from customhouse.providers import gmail, google_calendar, google_drive, google_meet, zoom
+from customhouse.providers import (
+    gmail,
+    google_calendar,
+    google_drive,
+    google_meet,
+    hubspot,
+    microsoft_teams,
+    pipedrive,
+    slack,
+    stripe,
+    zoom,
+)
 from customhouse.providers.calls import Client
 from customhouse.providers.manifest import Provider
 from customhouse.types import Secret
@@ -19,8 +30,13 @@ BUILT_IN: Final[tuple[Provider, ...]] = (
     google_calendar.PROVIDER,
     gmail.PROVIDER,
     google_drive.PROVIDER,
+    slack.PROVIDER,
+    microsoft_teams.PROVIDER,
+    stripe.PROVIDER,
+    hubspot.PROVIDER,
+    pipedrive.PROVIDER,
 )
-"""In the order of the source documents' map."""
+"""In the order of the source documents' map, then the partners."""
 
 RESERVED: Final = frozenset({"webhook"})
 """Kinds of connections that are no provider's."""

@@ -129,11 +129,7 @@ def _own(name: str, table: Table, https_required: bool) -> Provider | None:
     table.choice("kind", None, ("oauth2",))
     before = len(table.faults)
     needed = ("authorize_url", "token_url", "identity_url", "api_base")
-    endpoints = Endpoints(
-        **{key: table.url(key, https_required=https_required, needed=key in needed) for key in _ENDPOINTS if key != "uninstall_url"}
-    )
-    if "uninstall_url" in table.values:
-        table.wrong("uninstall_url", "is for built-in providers")
+    endpoints = Endpoints(**{key: table.url(key, https_required=https_required, needed=key in needed) for key in _ENDPOINTS})
     scopes = _scopes(table)
     acts = any(scope.mode is Mode.ACT for scope in scopes)
     provider = Provider(
@@ -149,7 +145,7 @@ def _own(name: str, table: Table, https_required: bool) -> Provider | None:
         auth=_oauth2(table, endpoints),
         scopes=scopes,
         not_requested=_nevers(table),
-        flows=_flows(table),
+        flows=_flows(table, scopes),
         register="As the provider's own documents say; the redirect URI is PUBLICURL/oauth/callback/" + name,
         modes=(Mode.OBSERVE, Mode.ACT) if acts else (Mode.OBSERVE,),
         allow=_allow(table, scopes),
@@ -228,12 +224,16 @@ def _nevers(table: Table) -> tuple[Never, ...]:
     return tuple(found)
 
 
-def _flows(table: Table) -> tuple[Flow, ...]:
+def _flows(table: Table, scopes: tuple[Scope, ...]) -> tuple[Flow, ...]:
+    """Return what was declared, else what the scopes let one foresee."""
     found: list[Flow] = []
     for one in table.tables("flows"):
         one.only(("direction", "what"))
         found.append(Flow("in" if one.choice("direction", None, ("in", "out")) == "in" else "out", one.text("what")))
-    return tuple(found) or (Flow("in", "What the scopes open"),)
+    foreseen = [Flow("in", "What the scopes open")]
+    if any(scope.writes for scope in scopes):
+        foreseen.append(Flow("out", "What we change there, each change after approval"))
+    return tuple(found or foreseen)
 
 
 def _allow(table: Table, scopes: tuple[Scope, ...]) -> tuple[Allowance, ...]:

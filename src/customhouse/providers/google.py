@@ -58,7 +58,7 @@ IDENTITY_SCOPES: Final = (
     ),
 )
 
-ALIASES: Final = (Alias(f"{AUTH}userinfo.email", ("email",)), Alias(f"{AUTH}userinfo.profile", ("profile",)))
+ALIASES: Final = (Alias(f"{AUTH}userinfo.email", ("email",)),)
 
 ERRORS: Final = (
     # A Workspace policy asks the person to sign in again: the grant is still there.

@@ -44,6 +44,8 @@ class Scope:
     mode: Mode = Mode.OBSERVE
     spec: str = ""
     """What the source documents call it, where that is another or a wider name; empty: the same, or not named there."""
+    unsaid: bool = False
+    """Replies leave it out although it was granted: its absence means nothing."""
     writes: bool = False
     """A holder of the token could change or send something with it. Such a grant's token is never handed out."""
 
@@ -102,7 +104,6 @@ class Endpoints:
     revoke_url: str = ""
     identity_url: str = ""
     introspect_url: str = ""
-    uninstall_url: str = ""
 
     def items(self) -> tuple[tuple[str, str], ...]:
         """Return name and URL of those that exist."""
@@ -151,10 +152,8 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class RevokeStep:
-    """One call of a revocation."""
+    """One call of a revocation: a POST to `revoke_url`."""
 
-    endpoint: Literal["revoke_url", "uninstall_url"] = "revoke_url"
-    method: Literal["POST", "DELETE"] = "POST"
     token: Token = Token.REFRESH
     """Which token is shown; where there is no refresh token, the access token."""
     bearer: bool = False
@@ -194,8 +193,9 @@ class Identity:
     """Pointers to what people call it; the first that is there."""
     organisation: str = ""
     """Pointer to the organisation's stable id, where there is one."""
-    by: Literal["get", "introspect", "token_reply"] = "get"
-    """`get`: `identity_url` with the access token; `introspect`: the token in a form to `introspect_url`; `token_reply`: it says so."""
+    by: Literal["get", "introspect", "token_reply", "id_token"] = "get"
+    """`get`: `identity_url` with the access token; `introspect`: the token in a form to `introspect_url`; `token_reply`: the reply says it;
+    `id_token`: the claims of the id_token in the reply, which came straight from the token endpoint (OpenID Connect Core §3.1.3.7)."""
     needs: str = ""
     """The scope without which the call is refused; empty: none."""
 
@@ -230,11 +230,10 @@ class OAuth2:
 class Probe:
     """A harmless call that shows whether a key may do something."""
 
-    method: Literal["GET", "POST"]
     path: str
-    """Below `api_base`."""
+    """Below `api_base`; fetched by GET."""
     shows: str
-    """The permission, as in `Scope.name` or `Never.pattern`."""
+    """The permission: a name in `scopes`, or a pattern in `not_requested`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +260,8 @@ class RestrictedKey:
     identity: Identity
     advice: str
     """What the customer has to do at a disconnect: no call of ours can end a pasted key."""
+    account_in_refusal: str = ""
+    """A regular expression whose first group, in the text of a refusal, is the account's id; empty: refusals do not name it."""
     recheck_seconds: int = DAY
 
 
@@ -276,6 +277,15 @@ class Allowance:
     """Begins with `/`; `*` stands for any characters but, as a whole last segment, for any rest."""
     scope: str
     approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """A demand of the contract that this provider cannot meet; it expires when it is no longer needed."""
+
+    demand: str
+    """A key of `contract.DEMANDS`."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +321,7 @@ class Provider:
     unconfirmed: tuple[str, ...] = ()
     """What could not be confirmed by the provider's own documents; the code takes the safer reading."""
     allow: tuple[Allowance, ...] = ()
+    exempt: tuple[Exempt, ...] = ()
     trusts: tuple[str, ...] = ()
     """Origins (`https://host`, `http://127.0.0.1:8400`) that the operator named in the providers file: exactly these may be dialled
     although they are private, and be given a token although they are none of `hosts`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,6 +141,34 @@ def account_of(identity: Identity, body: Json) -> Account | None:
     return Account(account_id, "".join(char for char in label if char.isprintable())[:_MAX_LABEL], organisation)
 
 
+def account_in_refusal(provider: Provider, raw: bytes) -> Account | None:
+    """Return the account that a refusal of a pasted key names by the way; None where it names none."""
+    auth = provider.auth
+    if isinstance(auth, OAuth2) or not auth.account_in_refusal or len(raw) > LARGEST_REPLY:
+        return None
+    found = re.search(auth.account_in_refusal, raw.decode(errors="replace"))
+    return None if found is None else Account(found[1], found[1])
+
+
+def _account_in(identity: Identity, body: JsonObject) -> Account | None:
+    if identity.by == "token_reply":
+        return account_of(identity, body)
+    token = body.get("id_token")
+    if identity.by != "id_token" or not isinstance(token, str):
+        return None
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 - RFC 7515 §3.1
+        raise Invalid
+    try:
+        claims = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise Invalid from None
+    account = account_of(identity, read(claims))
+    if account is None:
+        raise Invalid
+    return account
+
+
 def _is_json(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
@@ -163,7 +192,7 @@ def _token_reply(provider: Provider, body: JsonObject, shown: Secret | None) -> 
         scopes=_scopes(auth.scope_members, body),
         id_token=_token(body, "id_token"),
         api_origin=_api_origin(provider, body),
-        account=account_of(auth.identity, body) if auth.identity.by == "token_reply" else None,
+        account=_account_in(auth.identity, body),
     )
 
 

@@ -124,7 +124,8 @@ def compare(provider: Provider, mode: Mode, granted: Sequence[str] | None) -> Co
     Raises:
         ValueError: the provider has no such mode.
     """
-    asked = names(requested(provider, mode))
+    wanted = requested(provider, mode)
+    asked = names(wanted)
     # Spelled as it came as well: an alias must not hide a name that the deny-list knows.
     spelled = tuple(name for text in granted or () if (name := text.strip()))
     got = normalise(provider, spelled)
@@ -134,7 +135,7 @@ def compare(provider: Provider, mode: Mode, granted: Sequence[str] | None) -> Co
     refused += [name for name in spelled if name not in got and name not in refused and forbidden(provider, name)]
     return Comparison(
         granted=got,
-        missing=tuple(name for name in asked if name not in held),
+        missing=tuple(scope.name for scope in wanted if scope.name not in held and not (scope.unsaid and granted is not None)),
         wider=tuple(dict.fromkeys([*(name for name in got if name not in asked and name.casefold() not in harmless), *refused])),
         forbidden=tuple(refused),
         known=granted is not None,

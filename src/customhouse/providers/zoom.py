@@ -10,6 +10,7 @@ from customhouse.providers.manifest import (
     ApiBase,
     Endpoints,
     ErrorRule,
+    Exempt,
     Flow,
     Identity,
     Never,
@@ -153,6 +154,9 @@ PROVIDER: Final = Provider(
         ErrorRule(Kind.PERMANENT, Reason.TOKEN_REFUSED, ("124",), _CODES, steps=(Step.API,)),
     ),
     shares="Connecting the same Zoom user again with this application ends the earlier connection's tokens.",
+    exempt=(
+        Exempt("scopes in request", "Scopes are fixed at the registration; each token reply says what was granted, and that is compared."),
+    ),
     unconfirmed=(
         "How long a refresh token lasts unused: 90 days in secondary sources.",
         "Whether a spent refresh token is taken for a short time: Zoom's pages disagree, so it counts as single use.",

@@ -204,7 +204,6 @@ def test_without_act_scopes_there_is_no_act_mode() -> None:
         (ACME.replace('"/api/*", scope = "read"', '"/api/../x", scope = "read"'), "/acme-idp/allow/0/path"),
         (ACME.replace('"/api/*", scope = "read"', '"/api/%2e", scope = "read"'), "/acme-idp/allow/0/path"),
         (ACME.replace('method = "GET"', 'method = "get"'), "/acme-idp/allow/0/method"),
-        (ACME + 'uninstall_url = "https://id.acme.example/x"', "/acme-idp/uninstall_url"),
         (ACME + 'risk = "none"', "/acme-idp/risk"),
         (ACME + "version = 0", "/acme-idp/version"),
         (ACME + "version = true", "/acme-idp/version"),
@@ -301,7 +300,7 @@ def toml(value: Any) -> str:
                 "version",
                 "pkce",
                 "risk",
-                "uninstall_url",
+                "scope_separator",
             ]
         ),
         toml_values,

@@ -1,0 +1,141 @@
+"""Stripe: customers, subscriptions and payments, by a restricted key that the customer makes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from customhouse.providers.manifest import Endpoints, ErrorRule, Flow, Identity, KeyPrefix, Never, Probe, Provider, RestrictedKey, Scope
+from customhouse.providers.vocabulary import Kind, Mode, Reason, Risk, Step
+
+_CODE: Final = ("/error/code",)
+_API: Final = (Step.API,)
+
+SCOPES: Final = (
+    Scope(
+        "rak_customer_write",
+        words="make and change customers",
+        why="Creates customers.",
+        reaches="names, e-mail addresses and addresses of your customers",
+        mode=Mode.ACT,
+        spec="create customers",
+        writes=True,
+    ),
+    Scope(
+        "rak_subscription_write",
+        words="make, change and end subscriptions",
+        why="Manages subscriptions.",
+        reaches="your customers' subscriptions",
+        mode=Mode.ACT,
+        spec="manage subscriptions",
+        writes=True,
+    ),
+    Scope(
+        "rak_payment_intent_write",
+        words="take payments",
+        why="Processes payments.",
+        reaches="amounts and states of payments; never card numbers",
+        mode=Mode.ACT,
+        spec="process payments",
+        writes=True,
+    ),
+    Scope(
+        "rak_checkout_session_write",
+        words="make payment pages",
+        why="Processes payments on Stripe's own pages, so that no card number comes near us.",
+        reaches="amounts and states of payments",
+        mode=Mode.ACT,
+        spec="process payments",
+        writes=True,
+    ),
+    Scope(
+        "rak_product_read",
+        words="see your products",
+        why="A subscription is made for a product.",
+        reaches="your products",
+        spec="manage subscriptions",
+    ),
+    Scope(
+        "rak_plan_read",
+        words="see your prices",
+        why="A subscription is made at a price.",
+        reaches="your prices",
+        spec="manage subscriptions",
+    ),
+    Scope(
+        "rak_invoice_read",
+        words="see invoices",
+        why="Tells whether a subscription was paid.",
+        reaches="your customers' invoices",
+        spec="manage subscriptions",
+    ),
+)
+
+PROVIDER: Final = Provider(
+    id="stripe",
+    name="Stripe",
+    purpose="Billing, subscription management",
+    risk=Risk.MEDIUM,
+    risk_why="payment data",
+    version=1,
+    hosts=("api.stripe.com",),
+    endpoints=Endpoints(api_base="https://api.stripe.com/v1", identity_url="https://api.stripe.com/v1/account"),
+    auth=RestrictedKey(
+        pattern=r"rk_(?:live|test)_[A-Za-z0-9]{16,240}",
+        refused=(
+            KeyPrefix("sk_", "A secret key can do everything in the account: make a restricted one."),
+            KeyPrefix("pk_", "A publishable key is for browsers: make a restricted one."),
+        ),
+        allowed=(
+            Probe("/customers?limit=1", "rak_customer_write"),
+            Probe("/subscriptions?limit=1", "rak_subscription_write"),
+            Probe("/payment_intents?limit=1", "rak_payment_intent_write"),
+            Probe("/checkout/sessions?limit=1", "rak_checkout_session_write"),
+            Probe("/products?limit=1", "rak_product_read"),
+            Probe("/prices?limit=1", "rak_plan_read"),
+            Probe("/invoices?limit=1", "rak_invoice_read"),
+        ),
+        forbidden=(
+            Probe("/refunds?limit=1", "rak_refund_*"),
+            Probe("/transfers?limit=1", "rak_transfer_*"),
+            Probe("/payouts?limit=1", "rak_payout_*"),
+            Probe("/balance", "rak_balance_*"),
+            Probe("/disputes?limit=1", "rak_dispute_*"),
+            Probe("/files?limit=1", "rak_file_*"),
+            Probe("/webhook_endpoints?limit=1", "rak_webhook_*"),
+        ),
+        create_url="https://dashboard.stripe.com/apikeys/create?name=Customhouse&"
+        + "&".join(f"permissions[]={scope.name}" for scope in SCOPES),
+        identity=Identity(account=("/id",), label=("/settings/dashboard/display_name", "/business_profile/name", "/email")),
+        advice="Delete the key in Stripe's dashboard: a key that was pasted here cannot be ended from here. What we hold is destroyed.",
+        account_in_refusal=r"on account '(acct_[A-Za-z0-9]{1,64})'",
+    ),
+    scopes=SCOPES,
+    not_requested=(
+        Never("rak_refund_*", "It would let us pay money back.", named=True),
+        Never("rak_transfer_*", "It would let us move money to others.", named=True),
+        Never("rak_payout_*", "It would let us move money to bank accounts."),
+        Never("rak_balance_*", "Your balance is not needed."),
+        Never("rak_charge_write", "It would let us refund, and take payments in an older way."),
+        Never("rak_dispute_*", "Disputes are not needed."),
+        Never("rak_file_*", "Files are not needed."),
+        Never("rak_webhook_*", "It would let us send your events elsewhere."),
+        Never("rak_accounts_*", "Account data is not needed."),
+    ),
+    flows=(
+        Flow("out", "Customers, subscriptions and payments that we make, each after approval"),
+        Flow("in", "Customers, subscriptions, payments, products, prices and invoices"),
+    ),
+    register="Nothing to register: each customer makes a restricted key with just these permissions by the prepared link.",
+    modes=(Mode.ACT,),
+    errors=(
+        ErrorRule(Kind.PERMANENT, Reason.GRANT_ENDED, ("api_key_expired",), _CODE, steps=_API),
+        ErrorRule(Kind.TRANSIENT, Reason.RATE_LIMITED, ("rate_limit", "lock_timeout"), _CODE, steps=_API),
+        ErrorRule(Kind.TRANSIENT, Reason.UNAVAILABLE, statuses=(409,), steps=_API),
+        ErrorRule(Kind.PERMANENT, Reason.SCOPE_MISSING, statuses=(403,), steps=_API),
+    ),
+    shares="Each key is its own; the same key pasted twice is one key.",
+    unconfirmed=(
+        "That permissions are judged before parameters: anything but 403 on a forbidden probe counts as permission.",
+        "That write includes read, on which the probes of writing permissions rest; and how the dashboard groups charges and refunds.",
+    ),
+)
