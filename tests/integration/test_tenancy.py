@@ -33,8 +33,8 @@ Whatever is added here needs a reason."""
 
 CROSSING = {
     "resolve_api_key_v1": ("customhouse_crossing", "TABLE(tenant_id text, key_id uuid)"),
-    "claim_due_v3": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)"),
-    "recover_leases_v1": ("customhouse_crossing", "integer"),
+    "claim_due_v4": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)"),
+    "recover_leases_v2": ("customhouse_crossing", "integer"),
     "queue_depth_v2": ("customhouse_crossing", "TABLE(due bigint, waiting bigint, leased bigint)"),
     "stalled_lines_v1": ("customhouse_crossing", "TABLE(tenant_id text, delivery_id uuid)"),
     "overdue_deliveries_v1": ("customhouse_crossing", "TABLE(tenant_id text, delivery_id uuid)"),

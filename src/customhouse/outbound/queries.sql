@@ -16,7 +16,7 @@ select s.connection_id, s.key_id, s.state, s.activates_at, s.valid_until, s.seal
 where s.tenant_id = $1 and s.purpose = 'signing' and s.state <> 'destroyed'
 
 -- name: accept_batch
-select event_uid, outcome, first_uid from accept_batch_v2(
+select event_uid, outcome, first_uid from accept_batch_v3(
   $1, make_interval(secs => $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
   make_interval(secs => $21), $22, $23, $24, $25, $26, $27, $28, $29, $30, make_interval(secs => $31))
 
@@ -24,20 +24,20 @@ select event_uid, outcome, first_uid from accept_batch_v2(
 select event_uid from accepted_among_v1($1, $2) as found (event_uid)
 
 -- name: record_batch
-select attempt_id from record_batch_v2(
+select attempt_id from record_batch_v3(
   $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) as written (attempt_id)
 
 -- name: claim_due
-select tenant_id, connection_id, delivery_id, lease from claim_due_v3($1, $2, $3, make_interval(secs => $4), $5, $6, $7, $8)
+select tenant_id, connection_id, delivery_id, lease from claim_due_v4($1, $2, $3, make_interval(secs => $4), $5, $6, $7, $8)
 
 -- name: load_batch
-select * from load_batch_v2($1, $2, $3)
+select * from load_batch_v3($1, $2, $3)
 
 -- name: release_batch
-select release_batch_v1($1, $2, $3, $4, make_interval(secs => $5))
+select release_batch_v2($1, $2, $3, $4, make_interval(secs => $5))
 
 -- name: recover_leases
-select recover_leases_v1(make_interval(secs => $1)) as recovered
+select recover_leases_v2(make_interval(secs => $1)) as recovered
 
 -- name: stalled_lines
 select tenant_id, delivery_id from stalled_lines_v1($1)

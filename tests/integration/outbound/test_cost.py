@@ -174,7 +174,7 @@ async def test_what_is_asked_often_does_not_read_whole_tables(full: UUID, owner:
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
-        ("claim_due_v3", {}),
+        ("claim_due_v4", {}),
         ("purge_keys_v1", {}),
         ("resolve_api_key_v1", {"p_token_hash": "sha256('x')"}),
     ],
@@ -187,7 +187,7 @@ async def test_what_crosses_tenants_does_not_read_whole_tables(
         chosen = "select e.tenant_id, e.key_hash from customhouse.event_keys e where e.expires_at < now() order by e.expires_at limit "
         assert f"{chosen}p_limit" in source
         statements = [f"{chosen}1000"]
-    elif function == "claim_due_v3":
+    elif function == "claim_due_v4":
         place = "('t0', '00000000-0000-0000-0000-000000000000')"
         nearest = "where q.owner is null and not q.blocked and (q.tenant_id, q.connection_id) > (at_tenant, at_connection)"
         due = (
