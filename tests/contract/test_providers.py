@@ -82,7 +82,7 @@ def test_scopes_do_not_change_without_a_new_version(provider: Provider) -> None:
 
 def test_nothing_else_in_the_service_names_a_provider() -> None:
     words = {provider.id for provider in BUILT_IN} | {provider.name for provider in BUILT_IN}
-    pattern = re.compile("|".join(rf"\b{re.escape(word)}\b" for word in sorted(words, key=len, reverse=True)), re.IGNORECASE)
+    pattern = re.compile("|".join(rf"(?<![\w-]){re.escape(word)}(?![\w-])" for word in sorted(words, key=len, reverse=True)), re.IGNORECASE)
     # The demo tells the story of one of them.
     elsewhere = [
         path.relative_to(PACKAGE).as_posix()
