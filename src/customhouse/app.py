@@ -27,6 +27,7 @@ from customhouse.jobs.worker import Periodic, Worker
 from customhouse.logs import get
 from customhouse.metrics import Metrics
 from customhouse.outbound.accept import Acceptor
+from customhouse.outbound.certificates import CertificateWatch
 from customhouse.outbound.claims import Claims
 from customhouse.outbound.deliver import Sender
 from customhouse.outbound.disabling import Disabler
@@ -214,11 +215,13 @@ class App:
         self.presence = Presence(database, self.engine, self.throttle, self.clock, self.metrics)
         self._claims = Claims(database, self.vault, self.rosters, self.engine, self.clock)
         self.sweeps = Sweeps(database, self.metrics, drop_payloads=drop_payloads)
+        self.certificates = CertificateWatch(database, self.operational, self.clock)
         jobs = (
             *periodic(database, settings.payload_retention),
             Periodic("signing_keys.advance", "* * * * *", self._advance_keys),
             Periodic("deliveries.expire", "*/5 * * * *", self._expire),
             Periodic("lines.mend", "*/5 * * * *", self._mend_lines),
+            Periodic("certificates.tell", "23 * * * *", self._tell_certificates),
         )
         self._worker = Worker(database, self.metrics, jobs)
         self._hearing = False
@@ -354,6 +357,9 @@ class App:
 
     async def _mend_lines(self) -> None:
         await self.sweeps.mend_lines()
+
+    async def _tell_certificates(self) -> None:
+        await self.certificates.tell_due()
 
     def _on_change(self, tenant: str) -> None:
         changed = TenantId(tenant)

@@ -31,9 +31,11 @@ TENANT_CREATED: Final = _tag("tenant.created", 1, "A tenant was created.")
 API_KEY_CREATED: Final = _tag("api_key.created", 2, "An API key was created.", "scopes", "expires_at")
 API_KEY_REVOKED: Final = _tag("api_key.revoked", 3, "An API key was revoked.")
 CONNECTION_CREATED: Final = _tag(
-    "connection.created", 4, "A connection was created.", "provider", "host", "event_types", "signature_profile", "key_id"
+    "connection.created", 4, "A connection was created.", "provider", "host", "event_types", "signature_profile", "key_id", "certificate"
 )
-CONNECTION_CHANGED: Final = _tag("connection.changed", 5, "A connection was changed.", "changed", "host", "status", "event_types")
+CONNECTION_CHANGED: Final = _tag(
+    "connection.changed", 5, "A connection was changed.", "changed", "host", "status", "event_types", "certificate"
+)
 CONNECTION_DISCONNECTED: Final = _tag(
     "connection.disconnected", 6, "A connection was disconnected; its key and secrets were destroyed.", "deliveries_cancelled"
 )
@@ -59,6 +61,9 @@ CONNECTION_RECOVERED: Final = _tag(
 CONNECTION_TESTED: Final = _tag("connection.tested", 20, "A test event was sent to a connection.")
 PAYLOAD_VIEWED: Final = _tag("payload.viewed", 21, "The body of a delivery was shown to somebody who said why.", "reason")
 CONNECTION_DISABLED: Final = _tag("connection.disabled", 22, "A connection was disabled: its endpoint is gone.", "reason")
+CERTIFICATE_EXPIRING: Final = _tag(
+    "certificate.expiring", 23, "The client certificate of a connection is near its end, or past it.", "certificate_expires_at"
+)
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

@@ -7,7 +7,8 @@
 from customhouse.egress.addresses import Allow, vet
 from customhouse.egress.client import Egress
 from customhouse.egress.clients import ClientOptions
+from customhouse.egress.identities import Identity, identity_of
 from customhouse.egress.outcomes import FAILURES, Failure, Outcome
 from customhouse.egress.targets import Target, parse_target
 
-__all__ = ["FAILURES", "Allow", "ClientOptions", "Egress", "Failure", "Outcome", "Target", "parse_target", "vet"]
+__all__ = ["FAILURES", "Allow", "ClientOptions", "Egress", "Failure", "Identity", "Outcome", "Target", "identity_of", "parse_target", "vet"]

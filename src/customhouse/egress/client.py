@@ -74,7 +74,7 @@ class Egress:
             connect_timeout: Seconds for TCP and TLS; name resolution has as many of its own.
             total_timeout: Seconds for the whole POST: resolution, connection, request, response and its body.
             response_cap: Bytes of a response's body that are read before the connection is cut.
-            max_clients: HTTP clients (one per scheme, host, port and address) that are kept; each holds about 140 kB.
+            max_clients: HTTP clients (one per scheme, host, port, address and identity) that are kept; each holds about 140 kB.
             roots: Certificate authorities (PEM) trusted besides the system's.
             lookup: How names are looked up. Default: the system's resolver.
 
@@ -123,7 +123,11 @@ class Egress:
                 return self._failed("timeout", started)
         if self._closed:
             return self._failed("closed", started)
-        request = self._request(self._pool.get(target, address), target, headers, body, remaining)
+        try:
+            client = self._pool.get(target, address)
+        except Invalid:
+            return self._failed("tls_failed", started)
+        request = self._request(client, target, headers, body, remaining)
         return await self._send(request, target, address, started)
 
     async def aclose(self) -> None:

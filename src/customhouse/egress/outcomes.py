@@ -34,6 +34,22 @@ NOTHING_SENT: Final[frozenset[str]] = frozenset(
 """Failures after which the receiver has certainly not seen the request."""
 
 
+_ALERT: Final = "received fatal alert: "
+_REFUSALS: Final = frozenset(
+    (
+        "AccessDenied",
+        "BadCertificate",
+        "CertificateExpired",
+        "CertificateRequired",
+        "CertificateRevoked",
+        "CertificateUnknown",
+        "UnknownCA",
+        "UnsupportedCertificate",
+    )
+)
+"""Alerts (RFC 8446 §6.2) about our certificate; in TLS 1.3 they come when we believe to be connected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one POST came to. It holds nothing of the response's body or headers but what is listed.
@@ -68,6 +84,8 @@ def classify(error: PyreqwestError, *, https: bool) -> Failure:
         return "response_too_large"
     if connecting:
         return "tls_failed" if https and "tcp connect error" not in causes else "connect_failed"
+    if https and any(cause.removeprefix(_ALERT) in _REFUSALS for cause in causes if cause.startswith(_ALERT)):
+        return "tls_failed"
     if isinstance(error, NetworkError) or any(cause.startswith("end of file") for cause in causes):
         return "connection_lost"
     return "protocol_error"

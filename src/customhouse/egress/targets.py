@@ -14,6 +14,7 @@ from typing import Final
 
 from pyreqwest.http import Url
 
+from customhouse.egress.identities import Identity
 from customhouse.errors import EgressRefused, Invalid
 
 MAX_URL_LENGTH: Final = 2048
@@ -42,6 +43,7 @@ class Target:
         port: 1 to 65535, also where the URL names none.
         path_and_query: Begins with `/`. Not shown by `repr`: paths of webhooks hold secrets.
         url: The whole. Not shown by `repr`.
+        identity: The client certificate that this receiver is shown; None: it is shown none.
     """
 
     scheme: str
@@ -49,6 +51,7 @@ class Target:
     port: int
     path_and_query: str = field(repr=False)
     url: str = field(repr=False)
+    identity: Identity | None = field(default=None, repr=False)
 
 
 def parse_target(url: str, *, https_required: bool) -> Target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -11,16 +11,19 @@ from customhouse import ids
 from customhouse.audit import log, tags
 from customhouse.audit.log import Origin
 from customhouse.clock import Clock
+from customhouse.crypto.certificates import Credential
 from customhouse.crypto.envelope import RecordKey, seal
 from customhouse.crypto.signatures import Algorithm, new_secret, shown
-from customhouse.db import Database, Executor, Row
+from customhouse.db import Database, Executor
+from customhouse.egress.clients import check_identity
+from customhouse.egress.identities import identity_of
 from customhouse.egress.targets import Target
 from customhouse.errors import Conflict, NotFound, Unsealable
+from customhouse.outbound.columns import certificate_columns, certificate_detail, chain_of, changed, columns_of
 from customhouse.outbound.operational import Operational
 from customhouse.outbound.roster import SQL
 from customhouse.outbound.rotation import Plan, Rotated, Rotations
 from customhouse.outbound.sealed import MAC_PURPOSE, Sealed, secret_place
-from customhouse.outbound.throttle import Rate
 from customhouse.outbound.views import Connection, Views
 from customhouse.outbound.wishes import Change, Rules, Wish, checked
 from customhouse.tenants.idempotency import Once
@@ -91,6 +94,7 @@ class Endpoints:
             KeyServiceUnavailable: no key could be made; nothing was created.
         """
         target = checked(wish, self._rules)
+        _prove(wish.client_certificate)
         connection_id = ids.new()
         async with self._database.transaction(tenant) as conn:
             if await conn.fetchrow(SQL["roster_head"], tenant) is None:
@@ -122,6 +126,7 @@ class Endpoints:
             NotFound: no such connection in this tenant.
             Conflict: it has ended, or too many earlier keys are still valid.
         """
+        _prove(change.client_certificate)
         key = await self._key(tenant, connection_id)
         mac_key = await self._vault.mac_key(tenant, MAC_PURPOSE)
         await self._operational.prepare(tenant, _CHANGED)
@@ -133,13 +138,13 @@ class Endpoints:
             if row["status"] not in _CHANGEABLE or key is None:
                 raise Conflict(f"This connection is {row['status']} and cannot be changed.")
             sealed = self._sealed(tenant, connection_id, key)
-            wish = _changed(sealed, row, change)
+            wish = changed(sealed, row, change)
             target = checked(wish, self._rules, url_is_new=change.url is not None)
             if wish.signature_algorithm != row["signature_algorithm"]:
                 key_id, algorithm = ids.show("whk", ids.new()), Algorithm(wish.signature_algorithm)
                 rotated = await self._rotations.make(conn, tenant, connection_id, key, key_id, Plan(None), algorithm, origin)
             status = row["status"] if change.paused is None else "paused" if change.paused else "active"
-            columns = _columns(wish)
+            columns = columns_of(wish)
             await conn.execute(
                 SQL["update_connection"],
                 tenant,
@@ -147,9 +152,10 @@ class Endpoints:
                 wish.description,
                 sealed.seal_url(target.url),
                 target.host,
-                sealed.mac(mac_key, dict(row) | columns, target.url, wish.headers),
+                sealed.mac(mac_key, dict(row) | columns, target.url, wish.headers, chain_of(wish)),
                 sealed.seal_headers(wish.headers),
                 *columns.values(),
+                *certificate_columns(sealed, wish, row),
                 status,
             )
             names: list[Json] = [*change.names()]
@@ -161,7 +167,7 @@ class Endpoints:
                 origin,
                 tags.CONNECTION_CHANGED,
                 connection_id=connection_id,
-                detail={"changed": names, "host": target.host, "status": status, "event_types": patterns},
+                detail={"changed": names, "host": target.host, "status": status, "event_types": patterns, **certificate_detail(wish)},
             )
             told: dict[str, Json] = {**_about(connection_id), "changed": names, "status": status}
             await self._operational.announce(conn, tenant, _CHANGED, told)
@@ -227,7 +233,7 @@ class Endpoints:
         origin: Origin,
     ) -> None:
         tenant, connection_id = sealed.tenant_id, sealed.connection_id
-        columns = _columns(wish)
+        columns = columns_of(wish)
         row = {"provider": PROVIDER, "mode": "observe", "grant_version": 1} | columns
         await conn.execute(
             SQL["insert_connection"],
@@ -236,9 +242,10 @@ class Endpoints:
             wish.description,
             sealed.seal_url(target.url),
             target.host,
-            sealed.mac(mac_key, row, target.url, wish.headers),
+            sealed.mac(mac_key, row, target.url, wish.headers, chain_of(wish)),
             sealed.seal_headers(wish.headers),
             *columns.values(),
+            *certificate_columns(sealed, wish, None),
             wish.user_id,
         )
         place = secret_place(sealed.environment, tenant, connection_id, key_id)
@@ -257,6 +264,7 @@ class Endpoints:
                 "event_types": patterns,
                 "signature_profile": wish.signature_profile,
                 "key_id": key_id,
+                **certificate_detail(wish),
             },
         )
 
@@ -268,33 +276,10 @@ class Endpoints:
             return None
 
 
-def _changed(sealed: Sealed, row: Row, change: Change) -> Wish:
-    """Return what the connection would be after a change."""
-    schedule, per_second = row["retry_schedule"], row["rate_per_second"]
-    now = Wish(
-        url=sealed.url(row),
-        event_types=tuple(row["event_types"]),
-        signature_profile=row["signature_profile"],
-        signature_algorithm=row["signature_algorithm"],
-        description=row["description"],
-        headers=sealed.headers(row),
-        retry_schedule=None if schedule is None else tuple(schedule),
-        rate_limit=None if per_second is None else Rate(per_second, row["rate_burst"]),
-    )
-    return replace(now, **{name: getattr(change, name) for name in change.names() if name != "paused"})
-
-
-def _columns(wish: Wish) -> dict[str, object]:
-    """Return what stands in the row in clear, in the order of the statements that write it."""
-    rate = wish.rate_limit
-    return {
-        "event_types": list(wish.event_types),
-        "signature_profile": wish.signature_profile,
-        "signature_algorithm": wish.signature_algorithm,
-        "retry_schedule": None if wish.retry_schedule is None else list(wish.retry_schedule),
-        "rate_per_second": None if rate is None else rate.per_second,
-        "rate_burst": None if rate is None else rate.burst,
-    }
+def _prove(given: object) -> None:
+    """Let the HTTP client itself judge a new certificate: what is stored can be sent with."""
+    if isinstance(given, Credential):
+        check_identity(identity_of(given.certificate.pem, given.private_key))
 
 
 def _about(connection_id: UUID) -> dict[str, Json]:

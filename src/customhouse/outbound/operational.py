@@ -40,6 +40,10 @@ class Kind:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "customhouse.connection.created": Kind("A connection was created.", frozenset({"connection_id", "provider"})),
+    "customhouse.connection.certificate_expiring": Kind(
+        "The client certificate of a connection is near its end, or past it; told once for each certificate.",
+        frozenset({"connection_id", "provider", "certificate_expires_at"}),
+    ),
     "customhouse.connection.changed": Kind(
         "A connection was changed, paused or resumed.", frozenset({"connection_id", "provider", "status", "changed"})
     ),

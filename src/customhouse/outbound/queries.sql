@@ -8,7 +8,7 @@ select tenant_id, event_type, description, schema::text as schema, pii::text as 
 
 -- name: roster_connections
 select connection_id, provider, mode, status, grant_version, url_sealed, headers_sealed, event_types, signature_profile, signature_algorithm,
-       retry_schedule, rate_per_second, rate_burst, mac
+       retry_schedule, rate_per_second, rate_burst, client_certificate_sealed, client_key_sealed, mac
 from connections where tenant_id = $1 and provider = 'webhook' and status in ('active', 'degraded', 'paused')
 
 -- name: roster_secrets
@@ -80,8 +80,9 @@ from attempts where tenant_id = $1 and delivery_id = $2 order by attempt
 
 -- name: insert_connection
 insert into connections (tenant_id, connection_id, provider, status, description, url_sealed, url_host, mac, headers_sealed,
-                         event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, user_id)
-values ($1, $2, 'webhook', 'active', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                         event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst,
+                         client_certificate_sealed, client_key_sealed, certificate_expires_at, user_id)
+values ($1, $2, 'webhook', 'active', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 
 -- name: insert_secret
 insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state, sealed, activates_at)
@@ -89,7 +90,8 @@ values ($1, $2, $3, 'signing', 'active', $4, $5)
 
 -- name: connections
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
-       event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, mac, created_at, updated_at,
+       event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, client_certificate_sealed, mac,
+       created_at, updated_at,
        array(select s.key_id from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ids,
        array(select s.state from connection_secrets s
@@ -110,13 +112,15 @@ limit $7
 
 -- name: lock_connection
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
-       event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, mac, created_at, updated_at
+       event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, client_certificate_sealed,
+       client_key_sealed, certificate_expires_at, mac, created_at, updated_at
 from connections where tenant_id = $1 and connection_id = $2 for update
 
 -- name: update_connection
 update connections
 set description = $3, url_sealed = $4, url_host = $5, mac = $6, headers_sealed = $7, event_types = $8, signature_profile = $9,
-    signature_algorithm = $10, retry_schedule = $11, rate_per_second = $12, rate_burst = $13, status = $14, updated_at = now()
+    signature_algorithm = $10, retry_schedule = $11, rate_per_second = $12, rate_burst = $13, client_certificate_sealed = $14,
+    client_key_sealed = $15, certificate_expires_at = $16, status = $17, updated_at = now()
 where tenant_id = $1 and connection_id = $2
 
 -- name: disable_connection
@@ -125,7 +129,9 @@ where tenant_id = $1 and connection_id = $2 and status in ('active', 'degraded',
 returning connection_id
 
 -- name: end_connection
-update connections set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, headers_sealed = null, updated_at = now()
+update connections
+set status = 'disconnected', status_reason = 'disconnected', url_sealed = null, headers_sealed = null, client_certificate_sealed = null,
+    client_key_sealed = null, certificate_expires_at = null, updated_at = now()
 where tenant_id = $1 and connection_id = $2
 
 -- name: destroy_secrets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
@@ -198,24 +198,25 @@ class Rosters:
         try:
             key = await self._vault.connection_key(tenant, connection_id)
             sealed = Sealed(self._environment, tenant, connection_id, key)
-            url, headers = sealed.url(row), sealed.headers(row)
+            url, headers, chain = sealed.url(row), sealed.headers(row), sealed.chain(row)
             if header_faults(headers, self._header_prefix):
                 # The operator chose another prefix since: a custom header of that name would stand beside the signature.
                 raise Unsignable  # noqa: TRY301 - one exit for every row that cannot be sent from
-            sealed.verify(await self._vault.mac_key(tenant, MAC_PURPOSE), row, url, headers)
+            sealed.verify(await self._vault.mac_key(tenant, MAC_PURPOSE), row, url, headers, chain)
             terms = [Term(one["key_id"], one["state"], one["activates_at"], one["valid_until"]) for one in secrets]
             opened = {
                 term.key_id: Secret(open_sealed(key, secret_place(self._environment, tenant, connection_id, term.key_id), one["sealed"]))
                 for term, one in zip(terms, secrets, strict=True)
             }
             shown = ids.show("con", connection_id)
+            target = parse_target(url, https_required=self._https_required)
             return Endpoint(
                 tenant,
                 connection_id,
                 shown,
                 row["status"],
                 tuple(row["event_types"]),
-                parse_target(url, https_required=self._https_required),
+                target if chain is None else replace(target, identity=sealed.identity(row, chain)),
                 with_headers(timed_signer(Profile(row["signature_profile"]), terms, opened, self._header_prefix), headers),
                 integration_of(shown, row["provider"]),
                 policy.effective(connection_id),

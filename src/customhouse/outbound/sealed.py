@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from customhouse.canonical import dump_sorted, parse_object
+from customhouse.crypto.certificates import Credential
 from customhouse.crypto.envelope import Place, RecordKey, open_sealed, seal
 from customhouse.crypto.mac import mac, verify_mac
 from customhouse.db import Row
+from customhouse.egress.identities import Identity, identity_of
 from customhouse.errors import Unsealable
-from customhouse.types import TenantId
+from customhouse.types import Secret, TenantId
 
 MAC_PURPOSE: Final = "connections"
 
@@ -47,6 +50,23 @@ class Sealed:
             return {}
         return {name: str(value) for name, value in parse_object(self._open("headers_sealed", row["headers_sealed"])).items()}
 
+    def chain(self, row: Row) -> bytes | None:
+        """Return the client certificate with its chain."""
+        sealed = row["client_certificate_sealed"]
+        return None if sealed is None else self._open("client_certificate_sealed", sealed)
+
+    def identity(self, row: Row, chain: bytes) -> Identity:
+        """Return who the connection is to its receiver: the one place where the private key is opened."""
+        return identity_of(chain, Secret(self._open("client_key_sealed", row["client_key_sealed"])))
+
+    def seal_credential(self, credential: Credential) -> tuple[bytes, bytes, datetime]:
+        """Return certificate, key and end of validity as they are stored."""
+        return (
+            self._seal("client_certificate_sealed", credential.certificate.pem),
+            self._seal("client_key_sealed", credential.private_key.reveal()),
+            credential.certificate.expires_at,
+        )
+
     def seal_url(self, url: str) -> bytes:
         """Return the URL as it is stored."""
         return self._seal("url_sealed", url.encode())
@@ -55,17 +75,17 @@ class Sealed:
         """Return the custom headers as they are stored."""
         return self._seal("headers_sealed", dump_sorted(dict(headers))) if headers else None
 
-    def mac(self, mac_key: RecordKey, row: Mapping[str, Any], url: str, headers: Mapping[str, str]) -> bytes:
-        """Return the MAC of a row with this URL and these headers."""
-        return mac(mac_key, MAC_PURPOSE, *_guarded(self.connection_id, row, url, headers))
+    def mac(self, mac_key: RecordKey, row: Mapping[str, Any], url: str, headers: Mapping[str, str], chain: bytes | None) -> bytes:
+        """Return the MAC of a row with this URL, these headers and this client certificate."""
+        return mac(mac_key, MAC_PURPOSE, *_guarded(self.connection_id, row, url, headers, chain))
 
-    def verify(self, mac_key: RecordKey, row: Row, url: str, headers: Mapping[str, str]) -> None:
+    def verify(self, mac_key: RecordKey, row: Row, url: str, headers: Mapping[str, str], chain: bytes | None) -> None:
         """Check that a row is what we wrote.
 
         Raises:
             Unsealable: it was edited by hand.
         """
-        if not verify_mac(mac_key, row["mac"], MAC_PURPOSE, *_guarded(self.connection_id, row, url, headers)):
+        if not verify_mac(mac_key, row["mac"], MAC_PURPOSE, *_guarded(self.connection_id, row, url, headers, chain)):
             raise Unsealable
 
     def _place(self, column: str) -> Place:
@@ -88,7 +108,7 @@ def payload_place(environment: str, tenant: TenantId, event_uid: UUID, variant: 
     return Place(environment, tenant, "", "payloads", "sealed", str(event_uid), variant)
 
 
-def _guarded(connection_id: UUID, row: Mapping[str, Any], url: str, headers: Mapping[str, str]) -> tuple[bytes, ...]:
+def _guarded(connection_id: UUID, row: Mapping[str, Any], url: str, headers: Mapping[str, str], chain: bytes | None) -> tuple[bytes, ...]:
     """Return what the MAC of a connection covers (rulings §1): everything that decides where, what and how fast is sent."""
     found = [
         connection_id.bytes,
@@ -107,4 +127,7 @@ def _guarded(connection_id: UUID, row: Mapping[str, Any], url: str, headers: Map
         found += [b"retry_schedule", ",".join(str(seconds) for seconds in row["retry_schedule"]).encode()]
     if row["rate_per_second"] is not None:
         found += [b"rate_limit", f"{float(row['rate_per_second'])!r} {row['rate_burst']}".encode()]
+    if chain is not None:
+        # The key needs no MAC: none but its own fits the certificate.
+        found += [b"client_certificate", chain]
     return tuple(found)

@@ -8,8 +8,10 @@ from typing import Final
 from uuid import UUID
 
 from customhouse.clock import Clock
+from customhouse.crypto.certificates import ClientCertificate, describe
 from customhouse.db import Database, Row, queries
 from customhouse.errors import NotFound
+from customhouse.outbound.certificates import CertificateState, certificate_state
 from customhouse.outbound.sealed import Sealed
 from customhouse.outbound.signing import State, Term, standing
 from customhouse.outbound.throttle import Rate
@@ -40,6 +42,8 @@ class Connection:
     header_names: tuple[str, ...]
     retry_schedule: tuple[int, ...] | None
     rate_limit: Rate | None
+    client_certificate: ClientCertificate | None
+    certificate_state: CertificateState | None
     signing_keys: tuple[Term, ...]
     created_at: datetime
     updated_at: datetime
@@ -84,11 +88,15 @@ class Views:
         connection_id: UUID = row["connection_id"]
         url: str | None = None
         header_names: tuple[str, ...] = ()
+        certificate: ClientCertificate | None = None
         if row["url_sealed"] is not None:
             key = self._vault.cached_connection_key(tenant, connection_id) or await self._vault.connection_key(tenant, connection_id)
             sealed = Sealed(self._vault.environment, tenant, connection_id, key)
             url = sealed.url(row)
             header_names = tuple(sorted(sealed.headers(row)))
+            chain = sealed.chain(row)
+            certificate = None if chain is None else describe(chain)
+        now = self._clock.now()
         return Connection(
             tenant,
             connection_id,
@@ -107,7 +115,9 @@ class Views:
             header_names,
             None if row["retry_schedule"] is None else tuple(row["retry_schedule"]),
             None if row["rate_per_second"] is None else Rate(row["rate_per_second"], row["rate_burst"]),
-            _standing(row, self._clock.now()),
+            certificate,
+            None if certificate is None else certificate_state(certificate.expires_at, now),
+            _standing(row, now),
             row["created_at"],
             row["updated_at"],
         )

@@ -9,6 +9,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final, Literal, TypeAlias
 
+from customhouse.crypto.certificates import ClientCertificate, Credential
 from customhouse.crypto.signatures import Algorithm, Profile
 from customhouse.egress.addresses import Allow, vet
 from customhouse.egress.client import FORBIDDEN_HEADERS
@@ -54,7 +55,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a webhook connection shall be."""
+    """What a webhook connection shall be; a certificate without its key is the one that it has already."""
 
     url: str
     event_types: tuple[str, ...] = ("*",)
@@ -65,6 +66,7 @@ class Wish:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     retry_schedule: tuple[int, ...] | None = None
     rate_limit: Rate | None = None
+    client_certificate: Credential | ClientCertificate | None = None
 
 
 class Keep(Enum):
@@ -90,6 +92,7 @@ class Change:
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     retry_schedule: tuple[int, ...] | None | Kept = KEEP
     rate_limit: Rate | None | Kept = KEEP
+    client_certificate: Credential | None | Kept = KEEP
 
     def names(self) -> list[str]:
         """Return what shall be different, by name."""
@@ -129,6 +132,8 @@ def checked(wish: Wish, rules: Rules, *, url_is_new: bool = True) -> Target:
         faults += label_faults(wish.user_id, "/user_id", longest=_USER_ID, shortest=1)
     faults += header_faults(wish.headers, rules.header_prefix)
     faults += pace_faults(wish.retry_schedule, wish.rate_limit)
+    if wish.client_certificate is not None and target is not None and target.scheme != "https":
+        faults.append(Fault("/client_certificate", "goes with an https URL only"))
     if faults or target is None:
         raise Invalid("The connection is not acceptable.", tuple(faults))
     return target

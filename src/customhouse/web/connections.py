@@ -17,7 +17,7 @@ from customhouse.outbound.views import Connection
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.api_keys import Scope
 from customhouse.web.auth import CallerOf, NamedTenant, needs
-from customhouse.web.delivery_settings import DeliverySettings, RateLimitShape, shown_rate
+from customhouse.web.delivery_settings import ClientCertificateShape, DeliverySettings, RateLimitShape, shown_certificate, shown_rate
 from customhouse.web.moments import moment
 from customhouse.web.pages import Page, PageOf
 from customhouse.web.repeats import IdempotencyKey, once
@@ -26,6 +26,7 @@ from customhouse.web.routes import Body, Shape, router
 ROUTES: Final = router("connections")
 _USER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _HEALTHY: Final = frozenset({"active"})
+_CERTIFICATES: Final = {None: None, "valid": None, "expiring": "certificate_expiring", "expired": "certificate_expired"}
 
 Status = Literal["pending", "active", "degraded", "paused", "reauthorization_required", "revoked", "disabled", "disconnected"]
 Patterns = Annotated[
@@ -66,7 +67,10 @@ class NewConnection(DeliverySettings):
 
 
 class ChangedConnection(DeliverySettings):
-    """What shall be different; what is left out, or null, stays. Only a retry schedule or a rate limit of null goes away."""
+    """What shall be different; what is left out, or null, stays.
+
+    Only `retry_schedule`, `rate_limit` and `client_certificate` are taken away by null.
+    """
 
     url: Url | None = None
     event_types: Patterns | None = None
@@ -171,6 +175,7 @@ class ConnectionShape(Shape):
     header_names: list[str]
     retry_schedule: list[int] | None
     rate_limit: RateLimitShape | None
+    client_certificate: ClientCertificateShape | None
     signing_keys: list[SigningKey]
     created_at: datetime
     updated_at: datetime
@@ -251,6 +256,7 @@ async def create_connection(body: NewConnection, caller: CallerOf, _key: Idempot
         headers=body.headers,
         retry_schedule=body.schedule(),
         rate_limit=body.rate(),
+        client_certificate=body.credential(caller.app.clock.now()),
         user_id=None if body.user_id is None else _user_id(body.user_id),
     )
     return _made(await caller.app.endpoints.create(tenant, wish, caller.origin, await once(caller, tenant, "connections.create", body)))
@@ -299,6 +305,7 @@ async def change_connection(connection_id: str, body: ChangedConnection, caller:
         headers=body.headers,
         retry_schedule=body.changed_schedule(),
         rate_limit=body.changed_rate(),
+        client_certificate=body.changed_credential(caller.app.clock.now()),
     )
     made = await caller.app.endpoints.change(tenant, ids.parse("con", connection_id), change, caller.origin)
     secrets = None if made.secret is None else Secrets(signing=ShownSecret(key_id=made.key_id, secret=made.secret))
@@ -364,7 +371,11 @@ def _shown(one: Connection) -> ConnectionShape:
         provider=one.provider,
         mode=one.mode,
         status=one.status,  # type: ignore[arg-type]  # the database holds the same list
-        health=Health(ok=one.status in _HEALTHY, reason=one.status_reason, checked_at=one.updated_at),
+        health=Health(
+            ok=one.status in _HEALTHY and one.certificate_state != "expired",
+            reason=one.status_reason or _CERTIFICATES[one.certificate_state],
+            checked_at=one.updated_at,
+        ),
         grant_version=one.grant_version,
         url=one.url,
         event_types=list(one.event_types),
@@ -374,6 +385,7 @@ def _shown(one: Connection) -> ConnectionShape:
         header_names=list(one.header_names),
         retry_schedule=None if one.retry_schedule is None else list(one.retry_schedule),
         rate_limit=shown_rate(one.rate_limit),
+        client_certificate=shown_certificate(one.client_certificate),
         signing_keys=[
             SigningKey(key_id=term.key_id, state=term.state, activates_at=term.activates_at, valid_until=term.valid_until)
             for term in one.signing_keys
