@@ -12,6 +12,9 @@ FULL = (
     "customhouse_receiver/verify.py",
     "customhouse/crypto/envelope.py",
     "customhouse/crypto/signatures.py",
+    "customhouse/providers/failures.py",
+    "customhouse/providers/replies.py",
+    "customhouse/providers/scopes.py",
 )
 
 

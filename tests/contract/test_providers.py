@@ -118,6 +118,13 @@ def test_where_there_are_no_refresh_tokens_none_are_asked_for() -> None:
     assert judge(Subject(provider, standard(provider))) == ()
 
 
+def test_an_identity_deep_inside_a_reply_is_found() -> None:
+    auth = acme().oauth2
+    deep = replace(auth.identity, account=("/data/company/id", "/data/id"), label=("/data/id",))
+    provider = replace(acme(), auth=replace(auth, identity=deep))
+    assert judge(Subject(provider, standard(provider))) == ()
+
+
 def test_a_restricted_key_is_probed_for_all_that_it_needs_and_for_what_it_must_not() -> None:
     keys = [provider for provider in BUILT_IN if isinstance(provider.auth, RestrictedKey)]
     assert keys

@@ -24,6 +24,7 @@ from customhouse.config import (
     from_environment,
     load,
     problems,
+    secret_at,
 )
 from customhouse.errors import SettingsError
 from customhouse.types import Secret
@@ -392,3 +393,31 @@ def test_a_file_is_judged_by_the_descriptor_that_is_read(tmp_path: Path) -> None
     link.symlink_to(path)
     assert stat.S_ISLNK(link.lstat().st_mode)
     assert "chmod o-r" in refusal(environ(PROD, PLATFORM_KEY_FILE=str(link)))
+
+
+def test_a_secret_is_fetched_from_the_place_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{CANARY}\n", encoding="utf-8")
+    file.chmod(0o600)
+    monkeypatch.setenv("SOME_SECRET", CANARY)
+    assert secret_at(file=str(file), prod=True) == secret_at(variable="SOME_SECRET", prod=True) == Secret(CANARY.encode())
+    file.chmod(0o644)
+    with pytest.raises(ValueError, match="every user of this machine"):
+        secret_at(file=str(file), prod=True)
+    assert secret_at(file=str(file), prod=False) == Secret(CANARY.encode())
+
+
+@pytest.mark.parametrize("text", ["", "  ", f"{CANARY}\n{CANARY}", f"{CANARY}\x07"], ids=["empty", "blank", "two lines", "a bell"])
+def test_a_secret_that_is_none_is_refused_without_being_shown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_SECRET", text)
+    with pytest.raises(ValueError, match="is empty, or holds") as refused:
+        secret_at(variable="SOME_SECRET", prod=True)
+    assert CANARY not in str(refused.value)
+
+
+def test_a_secret_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOME_SECRET", raising=False)
+    with pytest.raises(ValueError, match="not set"):
+        secret_at(variable="SOME_SECRET", prod=True)
+    with pytest.raises(ValueError, match="cannot be read"):
+        secret_at(file=str(tmp_path / "missing"), prod=True)

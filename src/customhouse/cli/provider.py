@@ -21,6 +21,7 @@ from customhouse.providers.contract.judge import judge
 from customhouse.providers.contract.recordings import Recording, recording, standard
 from customhouse.providers.contract.subject import Subject
 from customhouse.providers.declared import LARGEST_FILE, read
+from customhouse.providers.description import brief, whole
 from customhouse.providers.manifest import OAuth2, Provider
 from customhouse.providers.scopes import requested
 from customhouse.types import Json, JsonObject, Secret
@@ -42,11 +43,11 @@ def list_providers(dev: Dev = False, as_json: AsJson = False) -> None:
     """List the providers of this installation."""
     found = _catalogue(dev=dev)
     if as_json:
-        say_json({"data": [_summary(found, provider) for provider in found.providers]})
+        say_json({"data": [brief(provider, set_up=found.is_set_up(provider)) for provider in found.providers]})
         return
     table = Table("provider", "name", "risk", "connected by", "modes", "set up")
     for provider in found.providers:
-        ready = "yes" if _set_up(found, provider) else "no"
+        ready = "yes" if found.is_set_up(provider) else "no"
         table.add_row(provider.id, Text(provider.name), provider.risk, _auth(provider), ", ".join(provider.modes), ready)
     Console().print(table)
 
@@ -64,7 +65,7 @@ def show_provider(
     except NotFound:
         raise typer.BadParameter("there is no such provider; `customhouse provider list` shows them all") from None
     if as_json:
-        say_json(_whole(found, provider))
+        say_json(whole(provider, set_up=found.is_set_up(provider)))
         return
     lines = [f"{provider.name}: {provider.purpose}. Risk: {provider.risk} ({provider.risk_why}).", ""]
     for mode in provider.modes:
@@ -153,37 +154,3 @@ def _catalogue(*, dev: bool) -> Catalogue:
 
 def _auth(provider: Provider) -> str:
     return "OAuth 2.0" if isinstance(provider.auth, OAuth2) else "restricted key"
-
-
-def _set_up(catalogue: Catalogue, provider: Provider) -> bool:
-    return provider.id in catalogue.clients or not isinstance(provider.auth, OAuth2)
-
-
-def _summary(catalogue: Catalogue, provider: Provider) -> JsonObject:
-    return {
-        "provider": provider.id,
-        "name": provider.name,
-        "purpose": provider.purpose,
-        "risk": provider.risk,
-        "auth": "oauth2" if isinstance(provider.auth, OAuth2) else "restricted_key",
-        "modes": [*provider.modes],
-        "set_up": _set_up(catalogue, provider),
-    }
-
-
-def _whole(catalogue: Catalogue, provider: Provider) -> JsonObject:
-    scopes: JsonObject = {
-        mode: [
-            {"name": scope.name, "words": scope.words, "why": scope.why, "reaches": scope.reaches, "spec": scope.spec or None}
-            for scope in requested(provider, mode)
-        ]
-        for mode in provider.modes
-    }
-    return _summary(catalogue, provider) | {
-        "version": provider.version,
-        "risk_why": provider.risk_why,
-        "scopes": scopes,
-        "not_requested": [{"scope": never.pattern, "why": never.why} for never in provider.not_requested],
-        "flows": [{"direction": flow.direction, "what": flow.what} for flow in provider.flows],
-        "hosts": [*provider.hosts],
-    }

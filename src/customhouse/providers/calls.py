@@ -107,6 +107,17 @@ def authorize_url(
     return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(parameters, quote_via=quote)}"
 
 
+def issuer_fits(provider: Provider, iss: str | None) -> bool:
+    """Tell whether an answer in the browser comes from the server that was asked, by its `iss` (RFC 9207 §2.4, R23).
+
+    The redirect URI, which is each provider's own, and the state, which names the provider, say the same; this is one more witness.
+    """
+    auth = provider.oauth2
+    if iss is None:
+        return not auth.names_issuer
+    return not auth.issuer or iss == auth.issuer
+
+
 def exchange(provider: Provider, client: Client, *, code: Secret, redirect: str, verifier: Secret) -> Call:
     """Return the call that turns a code into tokens (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
     form = [("grant_type", b"authorization_code"), ("code", code.reveal()), ("redirect_uri", redirect.encode())]

@@ -21,7 +21,7 @@ from customhouse.providers import (
     zoom,
 )
 from customhouse.providers.calls import Client
-from customhouse.providers.manifest import Provider
+from customhouse.providers.manifest import OAuth2, Provider
 from customhouse.types import Secret
 
 BUILT_IN: Final[tuple[Provider, ...]] = (
@@ -74,6 +74,10 @@ class Catalogue:
         if provider.id not in self.clients:
             raise ProviderNotConfigured(f"{provider.name} is not set up here: the providers file names no client for it.")
         return self.clients[provider.id]
+
+    def is_set_up(self, provider: Provider) -> bool:
+        """Tell whether users can connect it: this installation is registered, or the provider needs no registration."""
+        return provider.id in self.clients or not isinstance(provider.auth, OAuth2)
 
     def shared_projects(self) -> tuple[tuple[str, str], ...]:
         """Return pairs of providers whose grants would be counted as one: the same client, or clients of one project.

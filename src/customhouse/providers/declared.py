@@ -42,7 +42,7 @@ _ENDPOINTS: Final = tuple(field.name for field in fields(Endpoints))
 _REGISTRATION: Final = ("client_id", "client_secret", "webhook_secret")
 _OWN: Final = (
     *("kind", "name", "purpose", "risk", "risk_why", "version", "hosts", "scopes", "not_requested", "allow", "pkce", "client_auth"),
-    *("rotation", "access_seconds", "scope_separator", "authorize_extra", "identity", "flows"),
+    *("issuer", "rotation", "access_seconds", "scope_separator", "authorize_extra", "identity", "flows"),
 )
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SAFE: Final = ("GET", "HEAD")
@@ -142,7 +142,7 @@ def _own(name: str, table: Table, https_required: bool) -> Provider | None:
         version=table.whole("version", 1, 1, 1_000_000),
         hosts=tuple(dict.fromkeys(table.texts("hosts"))),
         endpoints=endpoints,
-        auth=_oauth2(table, endpoints),
+        auth=_oauth2(table, endpoints, https_required=https_required),
         scopes=scopes,
         not_requested=_nevers(table),
         flows=_flows(table, scopes),
@@ -154,7 +154,7 @@ def _own(name: str, table: Table, https_required: bool) -> Provider | None:
     return provider if len(table.faults) == before else None
 
 
-def _oauth2(table: Table, endpoints: Endpoints) -> OAuth2:
+def _oauth2(table: Table, endpoints: Endpoints, *, https_required: bool) -> OAuth2:
     by = ClientAuth(table.choice("client_auth", ClientAuth.BASIC, (ClientAuth.BASIC, ClientAuth.BODY)))
     rotation = Rotation(table.choice("rotation", Rotation.SINGLE_USE, tuple(Rotation)))
     steps = (RevokeStep(client_auth=by, hint=True),) if endpoints.revoke_url else ()
@@ -177,6 +177,8 @@ def _oauth2(table: Table, endpoints: Endpoints) -> OAuth2:
             organisation=organisation,
         ),
         separator=table.choice("scope_separator", " ", (" ", ",")),
+        issuer=table.url("issuer", https_required=https_required),
+        names_issuer="issuer" in table.values,
         authorize_extra=tuple((key, value) for key, value in extra.values.items() if isinstance(value, str)),
     )
 

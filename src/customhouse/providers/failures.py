@@ -121,7 +121,7 @@ def read(raw: bytes) -> Json:
 
 def refused(auth: OAuth2, body: Json) -> bool:
     """Tell whether a reply with a good status is a refusal all the same, by the provider's own flag."""
-    return bool(auth.success_flag) and pick(body, auth.success_flag) != [True]
+    return bool(auth.success_flag) and not any(one is True for one in pick(body, auth.success_flag))
 
 
 def _texts(found: list[Json]) -> list[str]:

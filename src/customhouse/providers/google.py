@@ -38,6 +38,7 @@ OAUTH2: Final = OAuth2(
         gone=(ErrorRule(Kind.PERMANENT, Reason.TOKEN_REFUSED, ("invalid_token",), statuses=(400,)),),
     ),
     identity=Identity(account=("/id",), label=("/email",), organisation="/hd", needs="email"),
+    issuer="https://accounts.google.com",
     # `offline` and `consent` bring a refresh token each time. `include_granted_scopes` stays off: with it a token would carry what
     # the person once gave to the same project for something else.
     authorize_extra=(("access_type", "offline"), ("prompt", "consent"), ("include_granted_scopes", "false")),

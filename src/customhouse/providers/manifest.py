@@ -224,6 +224,10 @@ class OAuth2:
     api_base: ApiBase | None = None
     code_seconds: int = 600
     """How long an authorization code lasts."""
+    issuer: str = ""
+    """What the provider calls itself in `iss` of its answer in the browser (RFC 9207); empty: not known, or not one name for all."""
+    names_issuer: bool = False
+    """An answer without `iss` is refused."""
 
 
 @dataclass(frozen=True, slots=True)

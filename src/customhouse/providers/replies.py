@@ -104,7 +104,7 @@ def parse_identity(provider: Provider, status: int, raw: bytes) -> Account | Fai
     auth = provider.auth
     if status != HTTPStatus.OK or (isinstance(auth, OAuth2) and refused(auth, body)):
         return classify(provider, Step.API, status, raw)
-    if auth.identity.by == "introspect" and isinstance(body, dict) and body.get("active") is False:
+    if auth.identity.by == "introspect" and isinstance(body, dict) and body.get("active") is not True:
         return Failure(Kind.PERMANENT, Reason.TOKEN_REFUSED)
     account = account_of(auth.identity, body)
     return _UNREADABLE if account is None else account
@@ -117,7 +117,7 @@ def parse_introspection(provider: Provider, status: int, raw: bytes) -> tuple[st
         return classify(provider, Step.API, status, raw)
     if not isinstance(body, dict):
         return _UNREADABLE
-    if body.get("active") is False:
+    if body.get("active") is not True:
         return Failure(Kind.PERMANENT, Reason.TOKEN_REFUSED)
     try:
         scopes = _scopes((*provider.oauth2.scope_members, ScopeMember("/scope"), ScopeMember("/scopes")), body)

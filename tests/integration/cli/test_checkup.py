@@ -222,3 +222,27 @@ def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
     assert b"\x1b[32mok" in shown
     assert b"what was found" in shown
     assert b"Everything is in order." in shown
+
+
+def test_a_providers_file_in_order_says_how_many_are_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRST_SECRET", "test")
+    file = tmp_path / "providers.toml"
+    (default,) = checkup.check_providers(embedded(tmp_path))
+    assert (default.verdict, default.detail) == (Verdict.OK, "0 set up of 10")
+    file.write_text('[zoom]\nclient_id = "test"\nclient_secret = {env = "FIRST_SECRET"}\n', encoding="utf-8")
+    (finding,) = checkup.check_providers(embedded(tmp_path, PROVIDERS_FILE=str(file)))
+    assert (finding.verdict, finding.detail) == (Verdict.OK, "1 set up of 10")
+
+
+def test_a_providers_file_that_is_not_in_order_is_wrong_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "providers.toml"
+    (missing,) = checkup.check_providers(embedded(tmp_path, PROVIDERS_FILE=str(file)))
+    assert missing.verdict is Verdict.WRONG
+    file.write_text('[zoom]\nclient_idd = "x"\n', encoding="utf-8")
+    (wrong,) = checkup.check_providers(embedded(tmp_path, PROVIDERS_FILE=str(file)))
+    assert (wrong.verdict, "/zoom/client_idd" in wrong.detail) == (Verdict.WRONG, True)
+    monkeypatch.setenv("FIRST_SECRET", "test")
+    line = '[{}]\nclient_id = "1-{}.apps.googleusercontent.com"\nclient_secret = {{env = "FIRST_SECRET"}}\n'
+    file.write_text(line.format("gmail", "a") + line.format("google-meet", "b"), encoding="utf-8")
+    (shared,) = checkup.check_providers(embedded(tmp_path, PROVIDERS_FILE=str(file)))
+    assert (shared.verdict, shared.detail) == (Verdict.WRONG, "google-meet and gmail share a project")

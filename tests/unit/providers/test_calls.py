@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customhouse.providers import gmail, zoom
+from customhouse.providers import gmail, hubspot, microsoft_teams, pipedrive, slack, stripe, zoom
 from customhouse.providers.calls import (
     FORM,
     Client,
+    at_origin,
     authorize_url,
     challenge,
     exchange,
     identity,
     introspect,
+    issuer_fits,
     may_carry_token,
+    probe,
     redirect_uri,
     refresh,
     revoke,
@@ -29,7 +32,8 @@ from customhouse.providers.manifest import Provider
 from customhouse.providers.vocabulary import Mode
 from customhouse.types import Secret
 
-GMAIL, ZOOM = gmail.PROVIDER, zoom.PROVIDER
+GMAIL, ZOOM, SLACK, TEAMS = gmail.PROVIDER, zoom.PROVIDER, slack.PROVIDER, microsoft_teams.PROVIDER
+HUBSPOT, PIPEDRIVE = hubspot.PROVIDER, pipedrive.PROVIDER
 CLIENT = Client("client:1", Secret(b"s3cret/canary"))
 VERIFIER = Secret(b"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
 STATE = "s" * 43
@@ -184,3 +188,75 @@ def test_a_token_goes_to_an_origin_that_the_operator_named_and_to_no_other_schem
 @given(st.text(max_size=60))
 def test_any_text_is_judged(url: str) -> None:
     assert not may_carry_token(ZOOM, url)
+
+
+def test_what_act_adds_travels_apart_where_the_provider_wants_it_so() -> None:
+    assert url_of(HUBSPOT)[1]["scope"] == "oauth crm.objects.contacts.read"
+    assert "optional_scope" not in url_of(HUBSPOT)[1]
+    acting = url_of(HUBSPOT, Mode.ACT)[1]
+    assert (acting["scope"], acting["optional_scope"]) == ("oauth crm.objects.contacts.read", "crm.objects.contacts.write")
+
+
+def test_slack_separates_scopes_by_commas_and_is_sent_no_challenge() -> None:
+    query = url_of(SLACK)[1]
+    assert query["scope"] == "chat:write,users:read"
+    assert "code_challenge" not in query
+    call = exchange(SLACK, CLIENT, code=Secret(b"c"), redirect=REDIRECT, verifier=VERIFIER)
+    assert b"code_verifier" not in call.body.reveal()
+
+
+def test_a_revocation_may_show_the_token_as_a_bearer() -> None:
+    (call,) = revoke(SLACK, CLIENT, access=Secret(b"a"), refreshing=Secret(b"r"))
+    assert (call.authorization, call.body) == (Secret(b"Bearer a"), Secret(b""))
+
+
+def test_a_revocation_may_say_what_kind_of_token_it_shows() -> None:
+    (call,) = revoke(HUBSPOT, CLIENT, access=Secret(b"a"), refreshing=Secret(b"r"))
+    assert parse_qs(call.body.reveal().decode())["token_type_hint"] == ["refresh_token"]
+    (call,) = revoke(PIPEDRIVE, CLIENT, access=Secret(b"a"), refreshing=None)
+    assert parse_qs(call.body.reveal().decode()) == {"token": ["a"], "token_type_hint": ["access_token"]}
+
+
+def test_where_nothing_can_be_revoked_no_call_is_made() -> None:
+    assert revoke(TEAMS, CLIENT, access=Secret(b"a"), refreshing=Secret(b"r")) == ()
+
+
+def test_a_refresh_repeats_the_scopes_where_the_token_would_else_be_wider() -> None:
+    call = refresh(TEAMS, CLIENT, token=Secret(b"r"), scopes=("User.Read", "offline_access"))
+    assert parse_qs(call.body.reveal().decode())["scope"] == ["User.Read offline_access"]
+    assert b"scope" not in refresh(TEAMS, CLIENT, token=Secret(b"r")).body.reveal()
+
+
+def test_an_introspection_tells_who_was_connected_where_it_does() -> None:
+    call = identity(HUBSPOT, CLIENT, access=Secret(b"a"))
+    assert call is not None
+    assert call.url == "https://api.hubapi.com/oauth/2026-03/token/introspect"
+    assert parse_qs(call.body.reveal().decode())["token"] == ["a"]
+
+
+def test_where_the_token_reply_told_it_nobody_is_asked_again_but_the_token_can_be_probed() -> None:
+    for provider in (SLACK, TEAMS):
+        assert identity(provider, CLIENT, access=Secret(b"a")) is None
+        assert probe(provider, CLIENT, access=Secret(b"a")).url == provider.endpoints.identity_url
+
+
+def test_the_identity_is_asked_for_on_the_accounts_own_api() -> None:
+    call = identity(PIPEDRIVE, CLIENT, access=Secret(b"a"), api_origin="https://example-company.pipedrive.com")
+    assert call is not None
+    assert call.url == "https://example-company.pipedrive.com/api/v1/users/me"
+    assert may_carry_token(PIPEDRIVE, call.url)
+    assert at_origin(PIPEDRIVE, PIPEDRIVE.endpoints.token_url, "https://example-company.pipedrive.com") == PIPEDRIVE.endpoints.token_url
+
+
+def test_an_answer_of_another_issuer_is_not_believed() -> None:
+    assert issuer_fits(GMAIL, "https://accounts.google.com")
+    assert issuer_fits(GMAIL, None)
+    assert not issuer_fits(GMAIL, "https://evil.example")
+    assert issuer_fits(ZOOM, "https://zoom.us")
+    strict = replace(GMAIL, auth=replace(GMAIL.oauth2, names_issuer=True))
+    assert not issuer_fits(strict, None)
+
+
+def test_a_pasted_key_has_no_oauth() -> None:
+    with pytest.raises(TypeError, match="stripe has no OAuth"):
+        refresh(stripe.PROVIDER, CLIENT, token=Secret(b"r"))

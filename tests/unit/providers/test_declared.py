@@ -139,6 +139,7 @@ rotation = "stable"
 access_seconds = 600
 scope_separator = ","
 authorize_extra = {prompt = "consent"}
+issuer = "https://id.acme.example"
 identity = {account = ["/org", "/id"], label = ["/mail"], organisation = "/org"}
 flows = [{direction = "in", what = "Records"}, {direction = "out", what = "Changes"}]
 """
@@ -147,6 +148,7 @@ flows = [{direction = "in", what = "Records"}, {direction = "out", what = "Chang
     assert (acme.purpose, acme.risk, acme.version, acme.hosts) == ("Records", Risk.LOW, 7, ("files.acme.example",))
     assert (auth.client_auth, auth.pkce, auth.separator) == (ClientAuth.BODY, False, ",")
     assert (auth.refresh.rotation, auth.refresh.access_seconds) == (Rotation.STABLE, 600)
+    assert (auth.issuer, auth.names_issuer) == ("https://id.acme.example", True)
     assert auth.authorize_extra == (("prompt", "consent"),)
     assert (auth.identity.account, auth.identity.organisation) == (("/org", "/id"), "/org")
     assert (auth.revocation.supported, auth.revocation.extent) == (False, Extent.NOTHING)
@@ -205,6 +207,7 @@ def test_without_act_scopes_there_is_no_act_mode() -> None:
         (ACME.replace('"/api/*", scope = "read"', '"/api/%2e", scope = "read"'), "/acme-idp/allow/0/path"),
         (ACME.replace('method = "GET"', 'method = "get"'), "/acme-idp/allow/0/method"),
         (ACME + 'risk = "none"', "/acme-idp/risk"),
+        (ACME + 'issuer = "acme"', "/acme-idp/issuer"),
         (ACME + "version = 0", "/acme-idp/version"),
         (ACME + "version = true", "/acme-idp/version"),
         (ACME + 'pkce = "yes"', "/acme-idp/pkce"),

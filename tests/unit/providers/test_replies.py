@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -10,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customhouse.providers import gmail, zoom
+from customhouse.providers import gmail, hubspot, microsoft_teams, slack, stripe, zoom
 from customhouse.providers.catalogue import BUILT_IN
 from customhouse.providers.failures import LARGEST_REPLY, MEANING, Failure, classify
 from customhouse.providers.manifest import OAuth2
-from customhouse.providers.replies import Account, TokenReply, parse_identity, parse_introspection, parse_token_reply
+from customhouse.providers.replies import Account, TokenReply, account_in_refusal, parse_identity, parse_introspection, parse_token_reply
 from customhouse.providers.vocabulary import Kind, Reason, Step
 from customhouse.types import Secret
 
-GMAIL, ZOOM = gmail.PROVIDER, zoom.PROVIDER
+GMAIL, ZOOM, SLACK, TEAMS = gmail.PROVIDER, zoom.PROVIDER, slack.PROVIDER, microsoft_teams.PROVIDER
+HUBSPOT, STRIPE = hubspot.PROVIDER, stripe.PROVIDER
 OAUTH = [provider for provider in BUILT_IN if isinstance(provider.auth, OAuth2)]
 GOOD: dict[str, Any] = {"access_token": "canary-access", "token_type": "Bearer", "expires_in": 3599, "refresh_token": "canary-refresh"}
 UNREADABLE = Failure(Kind.TRANSIENT, Reason.UNREADABLE)
@@ -238,3 +240,77 @@ def test_any_bytes_are_a_reply_or_a_failure(provider: Any, raw: bytes) -> None:
 
 def test_every_reason_has_a_sentence() -> None:
     assert set(MEANING) == set(Reason)
+
+
+def _id_token(claims: Any) -> str:
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b'=').decode()}.sig"
+
+
+def test_the_claims_of_an_id_token_name_the_account() -> None:
+    claims = {"tid": "t", "oid": "o", "preferred_username": "ada@example.com"}
+    reply = parse_token_reply(TEAMS, Step.EXCHANGE, 200, json.dumps(GOOD | {"id_token": _id_token(claims)}).encode())
+    assert isinstance(reply, TokenReply)
+    assert reply.account == Account("t:o", "ada@example.com", "t")
+
+
+@pytest.mark.parametrize(
+    "token", ["one.two", "a.b.c.d", "e30.!!!.sig", "e30.e30.sig", _id_token({"tid": "t"}), _id_token([]), "e30.AAAA.sig"]
+)
+def test_an_id_token_without_an_account_makes_the_reply_unreadable(token: str) -> None:
+    assert parse_token_reply(TEAMS, Step.EXCHANGE, 200, json.dumps(GOOD | {"id_token": token}).encode()) == UNREADABLE
+
+
+def test_without_an_id_token_there_is_no_account() -> None:
+    reply = parse_token_reply(TEAMS, Step.REFRESH, 200, json.dumps(GOOD).encode())
+    assert isinstance(reply, TokenReply)
+    assert reply.account is None
+
+
+def test_an_installation_for_a_whole_organisation_names_no_account() -> None:
+    body = {
+        "ok": True,
+        "access_token": "a",
+        "token_type": "bot",
+        "team": None,
+        "enterprise": {"id": "E0TEST"},
+        "authed_user": {"id": "U0TEST"},
+    }
+    reply = parse_token_reply(SLACK, Step.EXCHANGE, 200, json.dumps(body).encode())
+    assert isinstance(reply, TokenReply)
+    assert reply.account is None
+
+
+def test_a_good_status_with_a_bad_flag_is_a_refusal() -> None:
+    for flag in ({"ok": False}, {"ok": "true"}, {"ok": 1}, {}):
+        raw = json.dumps({**flag, "error": "invalid_auth", "access_token": "a"}).encode()
+        assert parse_token_reply(SLACK, Step.REFRESH, 200, raw) == Failure(Kind.PERMANENT, Reason.GRANT_ENDED)
+        assert parse_identity(SLACK, 200, raw) == Failure(Kind.PERMANENT, Reason.TOKEN_REFUSED)
+
+
+def test_scopes_of_a_person_do_not_pass_for_scopes_of_the_bot() -> None:
+    body = {"ok": True, "access_token": "a", "scope": "chat:write,users:read", "authed_user": {"id": "U0", "scope": "chat:write"}}
+    reply = parse_token_reply(SLACK, Step.EXCHANGE, 200, json.dumps(body).encode())
+    assert isinstance(reply, TokenReply)
+    assert reply.scopes == ("chat:write", "users:read", "user/chat:write")
+
+
+def test_an_introspection_of_a_dead_token_is_a_refusal() -> None:
+    assert parse_identity(HUBSPOT, 200, b'{"active":false}') == Failure(Kind.PERMANENT, Reason.TOKEN_REFUSED)
+
+
+def test_a_refusal_of_a_pasted_key_may_name_the_account() -> None:
+    raw = b'{"error":{"message":"The provided key does not have the required permissions for this endpoint on account \'acct_test1\'."}}'
+    assert account_in_refusal(STRIPE, raw) == Account("acct_test1", "acct_test1")
+    assert account_in_refusal(STRIPE, b"nothing") is None
+    assert account_in_refusal(STRIPE, raw + b" " * LARGEST_REPLY) is None
+    assert account_in_refusal(ZOOM, raw) is None
+
+
+def test_an_organisation_that_is_not_sound_makes_the_identity_unreadable() -> None:
+    body = {"id": "1", "email": "ada@example.com", "hd": "x" * 300}
+    assert parse_identity(GMAIL, 200, json.dumps(body).encode()) == UNREADABLE
+
+
+def test_a_label_is_shown_without_what_cannot_be_printed() -> None:
+    account = parse_identity(GMAIL, 200, json.dumps({"id": "1", "email": "a\u202eda\n@example.com"}).encode())
+    assert account == Account("1", "ada@example.com")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customhouse.providers import gmail, google_calendar, google_drive, google_meet, zoom
+from customhouse.providers import gmail, google_calendar, google_drive, google_meet, microsoft_teams, slack, zoom
 from customhouse.providers.catalogue import BUILT_IN
 from customhouse.providers.google import AUTH
-from customhouse.providers.manifest import Provider
+from customhouse.providers.manifest import Alias, Provider
 from customhouse.providers.scopes import Verdict, added, closure, compare, forbidden, names, normalise, requested
 from customhouse.providers.vocabulary import Mode
 
@@ -150,3 +152,33 @@ def test_no_grant_is_the_same_unless_it_is_within_what_was_asked_for(
 @given(providers)
 def test_no_provider_forbids_what_it_asks_for(provider: Provider) -> None:
     assert [scope.name for scope in provider.scopes if forbidden(provider, scope.name)] == []
+
+
+def test_a_scope_that_replies_leave_out_is_not_missed() -> None:
+    teams = microsoft_teams.PROVIDER
+    said = [name for name in names(requested(teams, Mode.OBSERVE)) if name != "offline_access"]
+    assert compare(teams, Mode.OBSERVE, said).verdict is Verdict.SAME
+    assert "offline_access" in compare(teams, Mode.OBSERVE, None).missing
+
+
+def test_a_prefix_hides_nothing_from_the_deny_list() -> None:
+    teams = microsoft_teams.PROVIDER
+    asked = names(requested(teams, Mode.OBSERVE))
+    for name in ("https://graph.microsoft.com/Mail.ReadWrite", "HTTPS://GRAPH.MICROSOFT.COM/sites.read.all", "Group.ReadWrite.All"):
+        assert compare(teams, Mode.OBSERVE, [*asked, name]).verdict is Verdict.FORBIDDEN
+
+
+def test_an_alias_hides_nothing_from_the_deny_list() -> None:
+    sly = replace(ZOOM, aliases=(*ZOOM.aliases, Alias("meeting:write", ("meeting:read:meeting",))))
+    comparison = compare(sly, Mode.OBSERVE, [*names(sly.scopes), "meeting:write"])
+    assert (comparison.verdict, comparison.forbidden) == (Verdict.FORBIDDEN, ("meeting:write",))
+
+
+def test_what_providers_add_by_themselves_does_not_make_a_grant_wider() -> None:
+    teams = microsoft_teams.PROVIDER
+    assert compare(teams, Mode.OBSERVE, [*names(requested(teams, Mode.OBSERVE)), "email"]).verdict is Verdict.SAME
+
+
+def test_a_permission_in_a_persons_own_name_is_refused() -> None:
+    comparison = compare(slack.PROVIDER, Mode.OBSERVE, ["chat:write", "users:read", "user/chat:write"])
+    assert comparison.verdict is Verdict.FORBIDDEN
