@@ -131,14 +131,14 @@ def _refusal(name: str, step: Step, status: int, body: Json, kind: Kind, reason:
 
 
 def _standard_identity(provider: Provider, auth: OAuth2) -> Recording:
+    told = {pointer: f"test-{index}" for index, pointer in enumerate(auth.identity.account)}
+    account = ":".join(told.values())
+    if auth.identity.label:
+        told.setdefault(auth.identity.label[0], "ada@example.com")
     body: JsonObject = {}
-    expect: JsonObject = {"account": ":".join(f"test-{index}" for index, _ in enumerate(auth.identity.account)), "label": "ada@example.com"}
-    for index, pointer in enumerate(auth.identity.account):
-        _put(body, pointer, f"test-{index}")
-    if auth.identity.label and auth.identity.label[0] not in auth.identity.account:
-        _put(body, auth.identity.label[0], "ada@example.com")
-    else:
-        expect["label"] = expect["account"]
+    for pointer, value in told.items():
+        _put(body, pointer, value)
+    expect: JsonObject = {"account": account, "label": told[auth.identity.label[0]] if auth.identity.label else account}
     return Recording("identity", "the manifest's own pointers", "identity", Step.API, provider.modes[0], 200, body, expect)
 
 
