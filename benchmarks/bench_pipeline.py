@@ -31,6 +31,7 @@ from customhouse.config import load
 from customhouse.embedded.cluster import open_cluster
 from customhouse.outbound.endpoints import Wish
 from customhouse.outbound.requests import EventRequest, read
+from customhouse.outbound.roster import SQL
 from customhouse.tenants.idempotency import Once
 from customhouse.types import Json, JsonObject, Secret, TenantId
 
@@ -135,8 +136,8 @@ async def run(app: App, tenants: Sequence[TenantId], events: int, at_once: int, 
 
 async def depth(app: App) -> int:
     """Return how many deliveries the database still has."""
-    rows = await app.database.call("select due + waiting + leased as depth from queue_depth_v1()")
-    return int(rows[0]["depth"])
+    row = (await app.database.call(SQL["queue_depth"]))[0]
+    return int(row["due"] + row["waiting"] + row["leased"])
 
 
 async def measure(port: int, options: argparse.Namespace) -> None:
