@@ -33,6 +33,8 @@ from customhouse.outbound.deliver import Sender
 from customhouse.outbound.disabling import Disabler
 from customhouse.outbound.endpoints import Endpoints, Rules
 from customhouse.outbound.engine import Engine
+from customhouse.outbound.failures import Failures
+from customhouse.outbound.health import Health
 from customhouse.outbound.operational import Operational
 from customhouse.outbound.operations import Operations
 from customhouse.outbound.payloads import Payloads
@@ -196,7 +198,10 @@ class App:
         )
         self.throttle = Throttle()
         sender = Sender(database, self.rosters, self.egress, self.clock, failpoints, self.throttle, schedule=settings.retry_schedule)
-        recorder = Recorder(database, failpoints, self.process_id, drop_payloads=drop_payloads)
+        failures = Failures(self.operational, self.rosters)
+        recorder = Recorder(database, failpoints, self.process_id, failures, drop_payloads=drop_payloads)
+        self.health = Health(database, self.clock)
+        self.disabler = Disabler(database, self.operational, self.clock, self.metrics, after=settings.disable_after)
         self.engine = Engine(
             database,
             sender,
@@ -207,7 +212,8 @@ class App:
             concurrency=settings.worker_concurrency,
             per_connection=settings.connection_concurrency,
             attempt_seconds=settings.delivery_timeout + _ATTEMPT_MARGIN,
-            on_gone=Disabler(database, self.operational, self.clock).gone,
+            on_gone=self.disabler.gone,
+            on_sent=self.health.note,
         )
         self.acceptor = Acceptor(
             database, self.vault, self.rosters, self.engine, self.clock, self.metrics, failpoints, environment=environment
@@ -222,6 +228,7 @@ class App:
             Periodic("deliveries.expire", "*/5 * * * *", self._expire),
             Periodic("lines.mend", "*/5 * * * *", self._mend_lines),
             Periodic("certificates.tell", "23 * * * *", self._tell_certificates),
+            Periodic("connections.disable", "*/5 * * * *", self._disable_failing),
         )
         self._worker = Worker(database, self.metrics, jobs)
         self._hearing = False
@@ -266,6 +273,7 @@ class App:
         self._run("listen", lambda: self.database.listen(self._on_change, self._on_lost, ready))
         self._run("presence", self.presence.run)
         self._run("claims", self._claims.run)
+        self._run("health", self.health.run)
         self._run("jobs", self._worker.run)
         self._run("keys", self.vault.keep_fresh)
         await asyncio.wait_for(heard.wait(), timeout=30)
@@ -282,6 +290,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.health.flush()
         await self.presence.farewell()
         await self.egress.aclose()
         await self.vault.close()
@@ -361,11 +370,15 @@ class App:
     async def _tell_certificates(self) -> None:
         await self.certificates.tell_due()
 
+    async def _disable_failing(self) -> None:
+        await self.disabler.failing()
+
     def _on_change(self, tenant: str) -> None:
         changed = TenantId(tenant)
         self.rosters.forget(changed)
         self.api_keys.forget(changed)
         self.vault.changed(changed)
+        self.health.forget(changed)
         self.engine.ask_again(changed)
 
     def _on_ready(self) -> None:

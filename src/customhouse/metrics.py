@@ -72,6 +72,12 @@ QUEUE_DEPTH: Final = Metric("queue_depth", Kind.GAUGE, "Deliveries queued: `due`
 RETRIES: Final = Metric("retries_scheduled_total", Kind.COUNTER, "Retries written to the database", (), "retries")
 RATE_LIMITED: Final = Metric("rate_limited_total", Kind.COUNTER, "Attempts put off by the rate limit of their connection", (), "attempts")
 LEASES_RECOVERED: Final = Metric("leases_recovered_total", Kind.COUNTER, "Deliveries taken over from a dead process", (), "deliveries")
+CONNECTIONS_DISABLED: Final = Metric(
+    "connections_disabled_total", Kind.COUNTER, "Connections disabled by the service: `gone` (410) or `failing`", ("reason",), "connections"
+)
+AUTO_DISABLE_BRAKED: Final = Metric(
+    "auto_disable_braked_total", Kind.COUNTER, "Runs that disabled nothing because over half of the connections in use fail", (), "runs"
+)
 KMS_CALLS: Final = Metric("kms_calls_total", Kind.COUNTER, "Calls to the key service", ("operation", "outcome"), "calls")
 VAULT_CACHE: Final = Metric(
     "vault_cache_total", Kind.COUNTER, "Keys looked up in memory: `hit`, `miss`, `expired`", ("outcome",), "look-ups"
@@ -94,6 +100,8 @@ TABLE: Final = (
     RETRIES,
     RATE_LIMITED,
     LEASES_RECOVERED,
+    CONNECTIONS_DISABLED,
+    AUTO_DISABLE_BRAKED,
     KMS_CALLS,
     VAULT_CACHE,
     PII_REMOVED,

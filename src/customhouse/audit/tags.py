@@ -60,7 +60,9 @@ CONNECTION_RECOVERED: Final = _tag(
 )
 CONNECTION_TESTED: Final = _tag("connection.tested", 20, "A test event was sent to a connection.")
 PAYLOAD_VIEWED: Final = _tag("payload.viewed", 21, "The body of a delivery was shown to somebody who said why.", "reason")
-CONNECTION_DISABLED: Final = _tag("connection.disabled", 22, "A connection was disabled: its endpoint is gone.", "reason")
+CONNECTION_DISABLED: Final = _tag(
+    "connection.disabled", 22, "A connection was disabled: its endpoint is gone, or failed for too long.", "reason", "failing_since"
+)
 CERTIFICATE_EXPIRING: Final = _tag(
     "certificate.expiring", 23, "The client certificate of a connection is near its end, or past it.", "certificate_expires_at"
 )

@@ -76,6 +76,7 @@ class Settings:
     delivery_timeout: float
     """Seconds."""
     retry_schedule: tuple[float, ...]
+    disable_after: timedelta
     """Seconds."""
     worker_concurrency: int
     connection_concurrency: int

@@ -144,6 +144,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Waits before the second, third … attempt of a delivery, each drawn from ±20 %. A delivery lives 72 h at most.",
         "5s,30s,2m,10m,1h,4h,12h,24h",
     ),
+    Setting(
+        "DISABLE_AFTER",
+        values.duration(timedelta(days=90)),
+        "How long a webhook connection may fail without a success before it is disabled: `5d`; at most `90d`. `0`: for ever.",
+        "5d",
+    ),
     Setting("WORKER_CONCURRENCY", values.whole(1, 10_000), "Deliveries in flight per process, at most.", "256"),
     Setting("CONNECTION_CONCURRENCY", values.whole(1, 1000), "Of these, to one connection, at most.", "32"),
     Setting("LOG_LEVEL", values.one_of(values.LogLevel), "The least important lines that are written.", "info"),

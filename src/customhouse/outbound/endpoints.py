@@ -158,6 +158,9 @@ class Endpoints:
                 *certificate_columns(sealed, wish, row),
                 status,
             )
+            if change.url is not None or (change.paused is False and row["status"] != "active"):
+                # What was seen says nothing about what comes now; nor shall a connection be disabled again for what was.
+                await conn.execute(SQL["forget_health"], tenant, connection_id)
             names: list[Json] = [*change.names()]
             patterns: list[Json] = list(wish.event_types)
             await log.append(

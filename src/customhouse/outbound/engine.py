@@ -46,6 +46,7 @@ class Engine:
         per_connection: int,
         attempt_seconds: float,
         on_gone: Callable[[Work], Awaitable[None]],
+        on_sent: Callable[[Result], None],
     ) -> None:
         """Take the parts and the caps.
 
@@ -60,6 +61,7 @@ class Engine:
             per_connection: attempts on the wire at once for one connection (the bulkhead).
             attempt_seconds: the longest that an attempt takes; none starts with less than that left of its lease.
             on_gone: told the delivery that was answered 410, once that is written.
+            on_sent: told what came of each attempt, once that is written.
         """
         self.process_id = process_id
         self._database = database
@@ -69,6 +71,7 @@ class Engine:
         self._concurrency = concurrency
         self._attempt_seconds = attempt_seconds
         self._on_gone = on_gone
+        self._on_sent = on_sent
         self._lanes = Lanes(
             most_held=concurrency * _HELD_PER_SLOT,
             held_per_slot=_HELD_PER_SLOT,
@@ -218,6 +221,8 @@ class Engine:
         if result.work.ordering_key is not None:
             # The next of its line may be due now; where this one comes again, its line has another head perhaps.
             self.behind.set()
+        if result.sent:
+            self._on_sent(result)
         self._outcomes[result.outcome].inc()
         if result.outcome == "delivered":
             accepted_at = ids.made_at(result.work.delivery_id)

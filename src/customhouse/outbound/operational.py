@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -50,6 +50,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     "customhouse.connection.disabled": Kind(
         "A connection was disabled: its endpoint said 410, or failed for too long.",
         frozenset({"connection_id", "provider", "reason", "failing_since"}),
+    ),
+    "customhouse.delivery.failed": Kind(
+        "A delivery failed for good: it will not be tried again by itself.",
+        frozenset({"delivery_id", "connection_id", "event_id", "event_type", "reason", "attempts", "status_code", "error"}),
+    ),
+    "customhouse.auto_disable.braked": Kind(
+        "More than half of the connections in use fail: nothing is disabled until that ends. Look at your own network first.",
+        frozenset({"failing", "tried"}),
     ),
     "customhouse.connection.disconnected": Kind(
         "A connection was disconnected; its key and secrets are destroyed.",
@@ -136,12 +144,20 @@ class Operational:
         _check(event_type, data)
         if cause is not None and cause.startswith(OPERATIONAL):
             return 0
-        told: JsonObject = {"tenant_id": tenant, **data}
-        made = await self._tell(conn, tenant, event_type, told)
+        return await self._tell_both(conn, tenant, event_type, [{"tenant_id": tenant, **data}])
+
+    async def publish_each(self, conn: Executor, tenant: TenantId, event_type: str, many: Sequence[Mapping[str, Json]]) -> int:
+        """Do what `publish` does for several events of one type that no operational event led to; raises as it does."""
+        for data in many:
+            _check(event_type, data)
+        return await self._tell_both(conn, tenant, event_type, [{"tenant_id": tenant, **data} for data in many])
+
+    async def _tell_both(self, conn: Executor, tenant: TenantId, event_type: str, many: Sequence[JsonObject]) -> int:
+        made = await self._tell(conn, tenant, event_type, many)
         if tenant != PLATFORM:
             await enter(conn, PLATFORM)
             try:
-                made += await self._tell(conn, PLATFORM, event_type, told)
+                made += await self._tell(conn, PLATFORM, event_type, many)
             except (KeyServiceUnavailable, Unsealable):
                 await enter(conn, tenant)
                 raise
@@ -157,11 +173,12 @@ class Operational:
         told: JsonObject = {"tenant_id": tenant, "connection_id": ids.show("con", connection_id)}
         await self._write(conn, tenant, PING, told, {delivery_id: connection_id}, correlation_id or _NO_CALL)
 
-    async def _tell(self, conn: Executor, tenant: TenantId, event_type: str, data: JsonObject) -> int:
+    async def _tell(self, conn: Executor, tenant: TenantId, event_type: str, many: Sequence[JsonObject]) -> int:
         rows = await conn.fetch(SQL["operational_recipients"], tenant, patterns_for(event_type, tenant))
         if rows:
-            await self._write(conn, tenant, event_type, data, {ids.new(): row["connection_id"] for row in rows}, _NO_CALL)
-        return len(rows)
+            for data in many:
+                await self._write(conn, tenant, event_type, data, {ids.new(): row["connection_id"] for row in rows}, _NO_CALL)
+        return len(rows) * len(many)
 
     async def _write(
         self,

@@ -54,6 +54,18 @@ select expire_batch_v1($1, $2, $3) as expired
 -- name: note_health
 select note_health_v1($1, $2, $3, $4, $5, $6)
 
+-- name: fleet_health
+select tried, failing from fleet_health_v1(make_interval(secs => $1))
+
+-- name: long_failing
+select tenant_id, connection_id from long_failing_v1(make_interval(secs => $1), $2)
+
+-- name: begin_brake
+insert into brakes (name) values ($1) on conflict (name) do nothing returning since
+
+-- name: end_brake
+delete from brakes where name = $1 returning since
+
 -- name: queue_depth
 select due, waiting, leased from queue_depth_v2()
 
@@ -92,6 +104,7 @@ values ($1, $2, $3, 'signing', 'active', $4, $5)
 select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
        event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, client_certificate_sealed, mac,
        created_at, updated_at,
+       failing_since, last_success_at, last_failure_at, last_failure,
        array(select s.key_id from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ids,
        array(select s.state from connection_secrets s
@@ -100,13 +113,15 @@ select connection_id, provider, user_id, mode, status, status_reason, grant_vers
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_begins,
        array(select s.valid_until from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ends
-from connections c
+from connections c left join connection_health using (tenant_id, connection_id)
 where tenant_id = $1
   and ($2::uuid is null or connection_id = $2)
   and ($3::uuid is null or connection_id < $3)
   and ($4::text is null or user_id = $4)
   and ($5::text is null or provider = $5)
   and ($6::text is null or status = $6)
+  and ($8::boolean is null
+       or $8 = (status = 'active' and failing_since is null and coalesce(certificate_expires_at > now(), true)))
 order by connection_id desc
 limit $7
 
@@ -120,13 +135,25 @@ from connections where tenant_id = $1 and connection_id = $2 for update
 update connections
 set description = $3, url_sealed = $4, url_host = $5, mac = $6, headers_sealed = $7, event_types = $8, signature_profile = $9,
     signature_algorithm = $10, retry_schedule = $11, rate_per_second = $12, rate_burst = $13, client_certificate_sealed = $14,
-    client_key_sealed = $15, certificate_expires_at = $16, status = $17, updated_at = now()
+    client_key_sealed = $15, certificate_expires_at = $16, status = $17,
+    status_reason = case when status = $17 then status_reason end, updated_at = now()
 where tenant_id = $1 and connection_id = $2
 
 -- name: disable_connection
 update connections set status = 'disabled', status_reason = $3, updated_at = now()
 where tenant_id = $1 and connection_id = $2 and status in ('active', 'degraded', 'paused')
 returning connection_id
+
+-- name: disable_failing
+update connections c set status = 'disabled', status_reason = $3, updated_at = now()
+from connection_health h
+where c.tenant_id = $1 and c.connection_id = $2 and c.status in ('active', 'degraded')
+  and h.tenant_id = $1 and h.connection_id = $2
+  and h.failing_since <= now() - make_interval(secs => $4) and h.last_failure_at >= h.failing_since + make_interval(secs => $4)
+returning h.failing_since
+
+-- name: forget_health
+delete from connection_health where tenant_id = $1 and connection_id = $2
 
 -- name: end_connection
 update connections

@@ -22,6 +22,25 @@ _SQL: Final = queries(__package__)
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """How a connection does, to within about a minute. All is None before the first attempt, and after its address was changed.
+
+    `failing_since` is the first failure of a row without a success between; `last_failure` is a word of the attempts' `error`, or
+    `status_` and the HTTP status.
+    """
+
+    failing_since: datetime | None
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    last_failure: str | None
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """When it was seen last, whatever came of it."""
+        return max((at for at in (self.last_success_at, self.last_failure_at) if at is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """A connection as its owner sees it; the URL is opened for them alone, secrets are not part of it."""
 
@@ -45,6 +64,7 @@ class Connection:
     client_certificate: ClientCertificate | None
     certificate_state: CertificateState | None
     signing_keys: tuple[Term, ...]
+    condition: Condition
     created_at: datetime
     updated_at: datetime
 
@@ -66,13 +86,21 @@ class Views:
             KeyServiceUnavailable: its address cannot be opened now.
         """
         async with self._database.transaction(tenant) as conn:
-            rows = await conn.fetch(_SQL["connections"], tenant, connection_id, None, None, None, None, 1)
+            rows = await conn.fetch(_SQL["connections"], tenant, connection_id, None, None, None, None, 1, None)
         if not rows:
             raise NotFound
         return await self._shown(tenant, rows[0])
 
     async def list(
-        self, tenant: TenantId, *, user_id: str | None, provider: str | None, status: str | None, before: UUID | None, limit: int
+        self,
+        tenant: TenantId,
+        *,
+        user_id: str | None,
+        provider: str | None,
+        status: str | None,
+        before: UUID | None,
+        limit: int,
+        healthy: bool | None = None,
     ) -> list[Connection]:
         """Return connections, the newest first.
 
@@ -80,7 +108,7 @@ class Views:
             KeyServiceUnavailable: an address cannot be opened now.
         """
         async with self._database.transaction(tenant) as conn:
-            rows = await conn.fetch(_SQL["connections"], tenant, None, before, user_id, provider, status, limit)
+            rows = await conn.fetch(_SQL["connections"], tenant, None, before, user_id, provider, status, limit, healthy)
         return [await self._shown(tenant, row) for row in rows]
 
     async def _shown(self, tenant: TenantId, row: Row) -> Connection:
@@ -118,6 +146,7 @@ class Views:
             certificate,
             None if certificate is None else certificate_state(certificate.expires_at, now),
             _standing(row, now),
+            Condition(row["failing_since"], row["last_success_at"], row["last_failure_at"], row["last_failure"]),
             row["created_at"],
             row["updated_at"],
         )

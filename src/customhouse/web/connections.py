@@ -113,11 +113,17 @@ class NewRotation(Body):
 
 
 class Health(Shape):
-    """Whether the connection works."""
+    """Whether the connection works, as its last deliveries showed; to within about a minute."""
 
     ok: bool
+    """It is active, and what was sent last was taken, or nothing was sent yet."""
     reason: str | None
+    """Why not: the reason of the status, or the last failure (`timeout`, `status_500`)."""
     checked_at: datetime | None
+    failing_since: datetime | None = None
+    """The first failure of those that no success interrupted."""
+    last_success_at: datetime | None = None
+    last_failure_at: datetime | None = None
 
 
 class Account(Shape):
@@ -271,11 +277,12 @@ async def list_connections(
     user_id: Annotated[str | None, Query(pattern=r"^[\x21-\x7e]{1,128}$")] = None,
     provider: Annotated[str | None, Query(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = None,
     status: Status | None = None,
+    healthy: Annotated[bool | None, Query(description="Only those whose `health.ok` is this.")] = None,
 ) -> Page[ConnectionShape]:
     """List connections, the newest first."""
     tenant = await caller.tenant(tenant_id)
     found = await caller.app.endpoints.list(
-        tenant, user_id=user_id, provider=provider, status=status, before=page.before(), limit=page.limit + 1
+        tenant, user_id=user_id, provider=provider, status=status, before=page.before(), limit=page.limit + 1, healthy=healthy
     )
     return page.page(found, _shown, lambda one: one.connection_id)
 
@@ -363,6 +370,19 @@ def _user_id(text: str) -> str:
     return text
 
 
+def _health(one: Connection) -> Health:
+    condition = one.condition
+    failing = condition.last_failure if condition.failing_since is not None else None
+    return Health(
+        ok=one.status in _HEALTHY and condition.failing_since is None and one.certificate_state != "expired",
+        reason=one.status_reason or failing or _CERTIFICATES[one.certificate_state],
+        checked_at=condition.seen_at,
+        failing_since=condition.failing_since,
+        last_success_at=condition.last_success_at,
+        last_failure_at=condition.last_failure_at,
+    )
+
+
 def _shown(one: Connection) -> ConnectionShape:
     return ConnectionShape(
         connection_id=ids.show("con", one.connection_id),
@@ -371,11 +391,7 @@ def _shown(one: Connection) -> ConnectionShape:
         provider=one.provider,
         mode=one.mode,
         status=one.status,  # type: ignore[arg-type]  # the database holds the same list
-        health=Health(
-            ok=one.status in _HEALTHY and one.certificate_state != "expired",
-            reason=one.status_reason or _CERTIFICATES[one.certificate_state],
-            checked_at=one.updated_at,
-        ),
+        health=_health(one),
         grant_version=one.grant_version,
         url=one.url,
         event_types=list(one.event_types),
