@@ -81,6 +81,7 @@ BROKEN: tuple[Broken, ...] = (
     Broken("no identity call", 2, "`identity_url` is missing", _endpoint(identity_url="")),
     Broken("no revocation call", 2, "`revoke_url` is missing", _endpoint(revoke_url="")),
     Broken("no modes", 3, "`modes` is empty", _provider(modes=(), scopes=sound().provider.scopes[:1])),
+    Broken("acting first", 3, "does not begin with the one that may do least", _provider(modes=(Mode.ACT, Mode.OBSERVE))),
     Broken("nothing is never asked for", 3, "`not_requested` is empty", _provider(not_requested=())),
     Broken("no reason for never", 3, "`admin` in `not_requested` has no `why`", _provider(not_requested=(Never("admin", " "),))),
     Broken("a scope twice", 3, "names one twice", _provider(scopes=(*sound().provider.scopes, sound().provider.scopes[0]))),

@@ -18,6 +18,7 @@ from customhouse.providers.manifest import (
     Allowance,
     Endpoints,
     Flow,
+    Harmless,
     Identity,
     Never,
     OAuth2,
@@ -42,7 +43,7 @@ _ENDPOINTS: Final = tuple(field.name for field in fields(Endpoints))
 _REGISTRATION: Final = ("client_id", "client_secret", "webhook_secret")
 _OWN: Final = (
     *("kind", "name", "purpose", "risk", "risk_why", "version", "hosts", "scopes", "not_requested", "allow", "pkce", "client_auth"),
-    *("issuer", "rotation", "access_seconds", "scope_separator", "authorize_extra", "identity", "flows"),
+    *("issuer", "rotation", "access_seconds", "scope_separator", "authorize_extra", "identity", "flows", "harmless"),
 )
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SAFE: Final = ("GET", "HEAD")
@@ -148,6 +149,7 @@ def _own(name: str, table: Table, https_required: bool) -> Provider | None:
         flows=_flows(table, scopes),
         register="As the provider's own documents say; the redirect URI is PUBLICURL/oauth/callback/" + name,
         modes=(Mode.OBSERVE, Mode.ACT) if acts else (Mode.OBSERVE,),
+        harmless=_harmless(table),
         allow=_allow(table, scopes),
         trusts=_origins(url for _, url in endpoints.items()),
     )
@@ -196,13 +198,14 @@ def _scopes(table: Table) -> tuple[Scope, ...]:
     found: list[Scope] = []
     for mode in Mode:
         for one in below.tables(mode):
-            one.only(("name", "why", "words", "reaches", "writes"))
+            one.only(("name", "why", "words", "reaches", "writes", "unsaid"))
             scope = Scope(
                 one.text("name", pattern=_SCOPE),
                 words=one.text("words", str(one.values.get("why", "")) or None),
                 why=one.text("why"),
                 reaches=one.text("reaches", "what the provider gives under this name"),
                 mode=mode,
+                unsaid=one.flag("unsaid", default=False),
                 writes=one.flag("writes", default=mode is Mode.ACT),
             )
             if scope.name in {other.name for other in found}:
@@ -223,6 +226,14 @@ def _nevers(table: Table) -> tuple[Never, ...]:
         one = Table(value if isinstance(value, dict) else {"pattern": value}, f"{table.place}/not_requested/{index}", table.faults)
         one.only(("pattern", "why"))
         found.append(Never(one.text("pattern", pattern=_SCOPE), one.text("why", "Not needed.")))
+    return tuple(found)
+
+
+def _harmless(table: Table) -> tuple[Harmless, ...]:
+    found: list[Harmless] = []
+    for one in table.tables("harmless"):
+        one.only(("name", "why"))
+        found.append(Harmless(one.text("name", pattern=_SCOPE), one.text("why")))
     return tuple(found)
 
 

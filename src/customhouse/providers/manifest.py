@@ -314,6 +314,7 @@ class Provider:
     register: str
     """Where the operator registers the application, and how, in a sentence."""
     modes: tuple[Mode, ...] = (Mode.OBSERVE,)
+    """The one that may do least first."""
     implied: tuple[Implied, ...] = ()
     aliases: tuple[Alias, ...] = ()
     scope_prefix: str = ""
@@ -331,6 +332,11 @@ class Provider:
     although they are private, and be given a token although they are none of `hosts`."""
     project: str = ""
     """A regular expression whose first group, in a client id, names the project that grants are counted by. Empty: each client alone."""
+
+    @property
+    def default_mode(self) -> Mode:
+        """The mode of a connection for which none is asked: the one that may do least."""
+        return self.modes[0]
 
     @property
     def docs(self) -> str:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from customhouse.errors import Invalid, NotFound, ProviderNotConfigured
 from customhouse.providers.catalogue import BUILT_IN, Catalogue
+from customhouse.providers.contract.judge import judge
+from customhouse.providers.contract.recordings import standard
+from customhouse.providers.contract.subject import Subject
 from customhouse.providers.declared import read
 from customhouse.providers.manifest import Allowance, OAuth2
 from customhouse.providers.tables import Reference
@@ -141,6 +144,7 @@ scope_separator = ","
 authorize_extra = {prompt = "consent"}
 issuer = "https://id.acme.example"
 identity = {account = ["/org", "/id"], label = ["/mail"], organisation = "/org"}
+harmless = [{name = "email", why = "Comes with every answer."}]
 flows = [{direction = "in", what = "Records"}, {direction = "out", what = "Changes"}]
 """
     ).get("acme-idp")
@@ -149,6 +153,7 @@ flows = [{direction = "in", what = "Records"}, {direction = "out", what = "Chang
     assert (auth.client_auth, auth.pkce, auth.separator) == (ClientAuth.BODY, False, ",")
     assert (auth.refresh.rotation, auth.refresh.access_seconds) == (Rotation.STABLE, 600)
     assert (auth.issuer, auth.names_issuer) == ("https://id.acme.example", True)
+    assert [one.name for one in acme.harmless] == ["email"]
     assert auth.authorize_extra == (("prompt", "consent"),)
     assert (auth.identity.account, auth.identity.organisation) == (("/org", "/id"), "/org")
     assert (auth.revocation.supported, auth.revocation.extent) == (False, Extent.NOTHING)
@@ -208,6 +213,8 @@ def test_without_act_scopes_there_is_no_act_mode() -> None:
         (ACME.replace('method = "GET"', 'method = "get"'), "/acme-idp/allow/0/method"),
         (ACME + 'risk = "none"', "/acme-idp/risk"),
         (ACME + 'issuer = "acme"', "/acme-idp/issuer"),
+        (ACME + 'harmless = ["email"]', "/acme-idp/harmless"),
+        (ACME + 'harmless = [{name = "email"}]', "/acme-idp/harmless/0/why"),
         (ACME + "version = 0", "/acme-idp/version"),
         (ACME + "version = true", "/acme-idp/version"),
         (ACME + 'pkce = "yes"', "/acme-idp/pkce"),
@@ -325,3 +332,36 @@ def test_any_bytes_are_a_catalogue_or_a_refusal(raw: bytes) -> None:
         read(raw, resolve, https_required=True)
     except Invalid:
         return
+
+
+more = st.fixed_dictionaries(
+    {},
+    optional={
+        "purpose": st.text(max_size=12),
+        "hosts": st.lists(st.sampled_from(["a.example", "*.a.example", "https://a.example", ""]), max_size=2),
+        "pkce": st.booleans(),
+        "client_auth": st.sampled_from(["client_secret_basic", "client_secret_post"]),
+        "rotation": st.sampled_from([str(rotation) for rotation in Rotation]),
+        "access_seconds": st.integers(0, 9000),
+        "scope_separator": st.sampled_from([" ", ",", ";"]),
+        "issuer": st.sampled_from(["https://id.acme.example", "acme"]),
+        "authorize_extra": st.dictionaries(st.sampled_from(["prompt", "state", "scope", "client_secret"]), st.text(max_size=8), max_size=3),
+        "identity": st.fixed_dictionaries(
+            {}, optional={"account": st.lists(st.sampled_from(["/sub", "/a/b", "/a", "/*"]), max_size=3), "label": st.just(["/a/b"])}
+        ),
+        "harmless": st.lists(st.fixed_dictionaries({"name": st.sampled_from(["read", "email"]), "why": st.just("w")}), max_size=2),
+    },
+)
+
+
+@given(more)
+def test_whatever_is_accepted_can_be_judged(values: dict[str, Any]) -> None:
+    text = ACME + "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
+    try:
+        found = catalogue(text)
+    except Invalid as refused:
+        said = bool(refused.faults)
+    else:
+        acme = found.get("acme-idp")
+        said = all(fault.detail for fault in judge(Subject(acme, standard(acme))))
+    assert said

@@ -57,8 +57,8 @@ def judge_places(subject: Subject) -> Details:
 def judge_scopes(subject: Subject) -> Details:
     """Check 3."""
     provider = subject.provider
-    if not provider.modes:
-        yield "`modes` is empty", ""
+    if not provider.modes or list(provider.modes) != [mode for mode in Mode if mode in provider.modes]:
+        yield "`modes` is empty, or does not begin with the one that may do least", ""
     if not provider.not_requested:
         yield "`not_requested` is empty: name at least what would open the whole account", ""
     yield from ((f"`{never.pattern}` in `not_requested` has no `why`", "") for never in provider.not_requested if not never.why.strip())
