@@ -193,3 +193,11 @@ def test_a_page_has_the_headings_of_all_and_what_the_manifest_says_today(provide
 def test_the_table_of_providers_is_that_of_today() -> None:
     text = (ROOT / "docs" / "providers" / "README.md").read_text(encoding="utf-8")
     assert text.split("<!-- generated: `make schema` -->\n")[1].split("<!-- end -->")[0] == reference.index(), "run `make schema`"
+
+
+def test_the_measure_of_adding_a_provider_is_the_one_of_today() -> None:
+    text = (ROOT / "docs" / "how-to" / "add-a-provider.md").read_text(encoding="utf-8")
+    lines = len((MODULES / "pipedrive.py").read_text(encoding="utf-8").splitlines())
+    replies = len(list((FOLDERS / "pipedrive").glob("*.json")))
+    assert f"| `src/customhouse/providers/pipedrive.py` | 1 | {lines} |" in text
+    assert f"| `tests/providers/pipedrive/*.json` | {replies} |" in text

@@ -43,7 +43,6 @@ PROVIDER: Final = Provider(
     auth=OAuth2(
         client_auth=ClientAuth.BASIC,
         pkce=False,
-        # Whether the old refresh token lives on is not documented: it counts as spent.
         refresh=Refresh(Rotation.SINGLE_USE, access_seconds=3600, idle_seconds=60 * DAY),
         revocation=Revocation(Extent.INSTALLATION, (RevokeStep(client_auth=ClientAuth.BASIC, hint=True),)),
         identity=Identity(
@@ -91,7 +90,10 @@ PROVIDER: Final = Provider(
     # The scopes are fixed at the registration: a connection that could only observe would hold a token that can write.
     modes=(Mode.ACT,),
     implied=(Implied("contacts:full", ("contacts:read",)),),
-    errors=(ErrorRule(Kind.PERMANENT, Reason.DENIED, ("user_denied",), steps=(Step.AUTHORIZE,)),),
+    errors=(
+        ErrorRule(Kind.PERMANENT, Reason.DENIED, ("user_denied",), steps=(Step.AUTHORIZE,)),
+        ErrorRule(Kind.PERMANENT, Reason.SCOPE_MISSING, ("Scope and URL mismatch",), statuses=(403,), steps=(Step.API,)),
+    ),
     shares="Disconnecting removes the application for this user's company account.",
     exempt=(
         Exempt("pkce", "Pipedrive offers none; the code is useless without our client secret, and the state is bound to the browser."),
@@ -99,7 +101,7 @@ PROVIDER: Final = Provider(
     ),
     unconfirmed=(
         "That a denied consent comes back as `user_denied`; `access_denied` is understood as well.",
-        "The 60 days after which an unused refresh token dies, and whether the old one lives on after a refresh.",
+        "The 60 days after which an unused refresh token dies.",
         "That `api.pipedrive.com` answers where the token reply names no `api_domain`.",
     ),
 )

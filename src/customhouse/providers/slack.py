@@ -105,7 +105,12 @@ PROVIDER: Final = Provider(
         ErrorRule(Kind.PERMANENT, Reason.SCOPE_MISSING, ("missing_scope",)),
         ErrorRule(Kind.PERMANENT, Reason.CODE_REFUSED, ("invalid_code", "code_already_used", "code_expired"), steps=_TOKEN_STEPS),
         ErrorRule(Kind.APPLICATION, Reason.CLIENT_REFUSED, ("invalid_client_id", "bad_client_secret"), steps=(*_TOKEN_STEPS, Step.REVOKE)),
-        ErrorRule(Kind.APPLICATION, Reason.REQUEST_REFUSED, ("bad_redirect_uri", "invalid_grant_type"), steps=_TOKEN_STEPS),
+        ErrorRule(
+            Kind.APPLICATION,
+            Reason.REQUEST_REFUSED,
+            ("bad_redirect_uri", "invalid_grant_type", "oauth_authorization_url_mismatch"),
+            steps=_TOKEN_STEPS,
+        ),
         ErrorRule(Kind.PERMANENT, Reason.NOT_THERE, ("channel_not_found", "message_not_found"), steps=(Step.API,)),
         ErrorRule(Kind.PERMANENT, Reason.NOT_ALLOWED, ("not_in_channel", "is_archived", "restricted_action"), steps=(Step.API,)),
     ),
@@ -116,7 +121,7 @@ PROVIDER: Final = Provider(
         ),
     ),
     unconfirmed=(
-        "The names of errors at the token endpoint beyond `invalid_refresh_token` and `internal_error`.",
+        "`code_already_used` and `code_expired` at the token endpoint; the other names are those of Slack's page on `oauth.v2.access`.",
         "That installing again keeps scopes that were granted before: a grant with more than was asked for is refused.",
     ),
 )

@@ -158,8 +158,8 @@ PROVIDER: Final = Provider(
         Exempt("scopes in request", "Scopes are fixed at the registration; each token reply says what was granted, and that is compared."),
     ),
     unconfirmed=(
-        "How long a refresh token lasts unused: 90 days in secondary sources.",
-        "Whether a spent refresh token is taken for a short time: Zoom's pages disagree, so it counts as single use.",
+        "How long a refresh token lasts unused: 90 days in newer sources, 15 years on an older page of Zoom's; the shorter one counts.",
+        "Whether a spent refresh token is taken for a short time: Zoom's pages disagree, so it counts as spent at once.",
         "The separator of scopes in the authorization request: none are sent.",
     ),
 )
