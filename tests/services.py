@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import httpx
+import psutil
 
 
 def free_port() -> int:
@@ -24,10 +25,11 @@ def free_port() -> int:
 
 @dataclass
 class Service:
-    """One service process at a time; `environ` are its settings."""
+    """One service at a time, of one process unless its settings say otherwise; `environ` are its settings."""
 
     environ: dict[str, str]
     directory: Path
+    command: str = "serve"
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     _log: IO[bytes] | None = None
@@ -46,12 +48,14 @@ class Service:
     async def start(self, **extra: str) -> None:
         """Start it and wait until it is ready, or has died at an armed failpoint; any other end is a failure that shows the log."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CUSTOMHOUSE_")}
-        settings = {"CUSTOMHOUSE_LISTEN": f"127.0.0.1:{self.port}", **self.environ, **extra}
+        # Without an API, it answers on the listener for metrics.
+        listener = "CUSTOMHOUSE_METRICS_LISTEN" if self.command == "work" else "CUSTOMHOUSE_LISTEN"
+        settings = {listener: f"127.0.0.1:{self.port}", "CUSTOMHOUSE_PROCESSES": "1", **self.environ, **extra}
         if self._log is not None:
             self._log.close()
         self._log = (self.directory / "service.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "customhouse.cli", "serve"],
+            [sys.executable, "-m", "customhouse.cli", self.command],
             env={**inherited, **settings},
             stdout=self._log,
             stderr=self._log,
@@ -67,6 +71,19 @@ class Service:
                     pass
                 await asyncio.sleep(0.05)
         assert self.process.poll() == -signal.SIGKILL, self.log[-4000:]
+
+    async def logged(self, text: str, count: int = 1, within: float = 60.0) -> None:
+        """Wait until a text was logged so many times."""
+        async with asyncio.timeout(within):
+            while self.log.count(text) < count:
+                assert self.process is not None
+                assert self.process.poll() is None, self.log[-4000:]
+                await asyncio.sleep(0.02)
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes of its group, the oldest first."""
+        assert self.process is not None
+        return sorted(psutil.Process(self.process.pid).children(), key=lambda one: one.create_time())
 
     async def died(self, within: float = 60.0) -> int:
         """Wait until it has ended; return its exit code (negative: the signal)."""

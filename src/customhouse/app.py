@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from customhouse.failpoints import Failpoints
 from customhouse.jobs.upkeep import periodic, upkeep_partitions
 from customhouse.jobs.worker import Periodic, Worker
 from customhouse.logs import get
-from customhouse.metrics import Metrics
+from customhouse.metrics import PROCESSES_REPLACED, Metrics
 from customhouse.outbound.accept import Acceptor
 from customhouse.outbound.certificates import CertificateWatch
 from customhouse.outbound.claims import Claims
@@ -48,11 +49,13 @@ from customhouse.outbound.throttle import Throttle
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.declared import LARGEST_FILE, read
 from customhouse.sql.migrate import Migration, compare, migrate, migrations
+from customhouse.supervisor.member import Member
+from customhouse.supervisor.tallies import WRITE_SECONDS, Share
 from customhouse.tenants.api_keys import ApiKeys
 from customhouse.tenants.event_types import EventTypes
 from customhouse.tenants.policies import Policies
 from customhouse.tenants.store import Tenants
-from customhouse.types import PLATFORM, Secret, TenantId
+from customhouse.types import PLATFORM, Json, JsonObject, Secret, TenantId
 from customhouse.vault.deeds import KeyDeed, KeyEvent
 from customhouse.vault.keyring import Keyring
 from customhouse.vault.vault import Vault
@@ -63,6 +66,7 @@ _CONNECT_SECONDS: Final = 5.0
 _KEY_CHECK_SECONDS: Final = 3.0
 _ATTEMPT_MARGIN: Final = 5.0
 _RECORDED = "select version, checksum from schema_migrations"
+_ALONE: Final = Member("serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,10 @@ def catalogue_of(settings: Settings) -> Catalogue:
 class App:
     """All parts of one process, wired."""
 
-    def __init__(self, settings: Settings, database: Database, keys: KeyService, clock: Clock | None = None) -> None:
-        """Wire the parts; nothing runs yet."""
+    def __init__(
+        self, settings: Settings, database: Database, keys: KeyService, clock: Clock | None = None, member: Member = _ALONE
+    ) -> None:
+        """Wire the parts; nothing runs yet. `member` is this process's part of the work where there are several."""
         self.settings = settings
         self.database = database
         self.key_service = keys
@@ -230,13 +236,16 @@ class App:
             Periodic("certificates.tell", "23 * * * *", self._tell_certificates),
             Periodic("connections.disable", "*/5 * * * *", self._disable_failing),
         )
-        self._worker = Worker(database, self.metrics, jobs)
+        self._worker = Worker(database, self.metrics, jobs) if member.jobs else None
+        self._share = None if member.tallies is None else Share(Path(member.tallies))
+        if member.replaces:
+            self.metrics.counter(PROCESSES_REPLACED).inc()
         self._hearing = False
         self._key_check: tuple[float, Check | None] = (0.0, None)
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, settings: Settings, store: Store, clock: Clock | None = None) -> App:
+    async def open(cls, settings: Settings, store: Store, clock: Clock | None = None, member: Member = _ALONE) -> App:
         """Connect and wire; refuse a database whose schema is not this version's.
 
         Raises:
@@ -246,22 +255,25 @@ class App:
         keys = key_service(settings)
         database = await Database.connect(store.dsn, size=settings.database_pool_size)
         try:
-            app = cls(settings, database, keys, clock)
+            app = cls(settings, database, keys, clock, member)
             await app._refuse_pending_migrations()
         except BaseException:
             await database.close()
             raise
         return app
 
-    async def start(self) -> Secret | None:
+    async def start(self, *, first_key: bool = True) -> Secret | None:
         """Start the background work; return the first platform key if one was just made, to be shown once.
+
+        Args:
+            first_key: see to it that there is one; a process without an API leaves that to those that have one.
 
         Raises:
             KeyServiceUnavailable: there is no plaintext mode: without the key service nothing starts.
             DatabaseUnavailable: nobody answers.
         """
         await self.vault.create_tenant_key(PLATFORM)
-        token = await self.api_keys.first_platform_key(self.settings.platform_key)
+        token = await self.api_keys.first_platform_key(self.settings.platform_key) if first_key else None
         await upkeep_partitions(self.database, self.settings.payload_retention)
         await self.presence.beat()
         heard = asyncio.Event()
@@ -274,7 +286,10 @@ class App:
         self._run("presence", self.presence.run)
         self._run("claims", self._claims.run)
         self._run("health", self.health.run)
-        self._run("jobs", self._worker.run)
+        if self._worker is not None:
+            self._run("jobs", self._worker.run)
+        if self._share is not None:
+            self._run("tallies", self._share_counts)
         self._run("keys", self.vault.keep_fresh)
         await asyncio.wait_for(heard.wait(), timeout=30)
         _log.info("started", version=__version__, process_id=ids.show("prc", self.process_id))
@@ -292,10 +307,17 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.health.flush()
         await self.presence.farewell()
+        if self._share is not None:
+            self._share.write(self.metrics.render().decode())
         await self.egress.aclose()
         await self.vault.close()
         await self.database.close()
         _log.info("stopped", process_id=ids.show("prc", self.process_id))
+
+    def exposition(self) -> bytes:
+        """Return what `/metrics` shows: the counts of this process, or of all of its group together."""
+        counted = self.metrics.render()
+        return counted if self._share is None else self._share.whole(counted.decode()).encode()
 
     async def ready(self) -> list[Check]:
         """Look at everything that a request needs."""
@@ -311,6 +333,13 @@ class App:
         checks.append(await self._key_service_check())
         checks.append(Check("changes", self._hearing, "the LISTEN connection is down; it comes back by itself with the database"))
         return checks
+
+    async def report(self) -> JsonObject:
+        """Return what `/readyz` says: whether the service can do its work, what was looked at, and what an operator should know."""
+        checks = await self.ready()
+        notes: list[Json] = ["prod runs on a local key file (ALLOW_LOCAL_KEY)"] if self.local_key_in_prod else []
+        shown: list[Json] = [{"name": one.name, "ok": one.ok, "advice": None if one.ok else one.advice} for one in checks]
+        return {"ready": all(check.ok for check in checks), "checks": shown, "notes": notes}
 
     async def _key_service_check(self) -> Check:
         """Ask the key service, at most every few seconds: the page that asks needs no key of its own."""
@@ -357,6 +386,12 @@ class App:
                 await asyncio.sleep(1.0)
 
         self._tasks.append(asyncio.get_running_loop().create_task(guarded(), name=name))
+
+    async def _share_counts(self) -> None:
+        assert self._share is not None  # else it is not run
+        while True:
+            self._share.write(self.metrics.render().decode())
+            await asyncio.sleep(WRITE_SECONDS)
 
     async def _advance_keys(self) -> None:
         await self.rotations.advance_due()

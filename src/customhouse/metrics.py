@@ -84,6 +84,7 @@ VAULT_CACHE: Final = Metric(
 )
 PII_REMOVED: Final = Metric("pii_fields_removed_total", Kind.COUNTER, "Fields removed before anything was stored", (), "fields")
 JOBS: Final = Metric("jobs_total", Kind.COUNTER, "Background jobs ended", ("job", "outcome"), "jobs")
+PROCESSES_REPLACED: Final = Metric("processes_replaced_total", Kind.COUNTER, "Processes started for others that had died", (), "processes")
 BUILD: Final = Metric("build_info", Kind.GAUGE, "Always 1; the labels say what runs", ("version", "python"))
 
 TABLE: Final = (
@@ -106,6 +107,7 @@ TABLE: Final = (
     VAULT_CACHE,
     PII_REMOVED,
     JOBS,
+    PROCESSES_REPLACED,
     BUILD,
 )
 """Every metric that exists. `docs/reference/metrics.md` is generated from it."""

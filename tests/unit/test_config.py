@@ -71,6 +71,7 @@ def test_prod_is_assumed_and_the_defaults_are_those_of_the_table() -> None:
         retry_schedule=(5.0, 30.0, 120.0, 600.0, 3600.0, 14400.0, 43200.0, 86400.0),
         worker_concurrency=256,
         connection_concurrency=32,
+        processes=None,
         log_level=LogLevel.INFO,
         failpoints="",
     )
@@ -121,6 +122,7 @@ def test_every_setting_is_read() -> None:
             DISABLE_AFTER="0",
             WORKER_CONCURRENCY="8",
             CONNECTION_CONCURRENCY="4",
+            PROCESSES="3",
             LOG_LEVEL="debug",
             FAILPOINTS="accept.after_commit=kill:3",
         )
@@ -149,6 +151,7 @@ def test_every_setting_is_read() -> None:
         retry_schedule=(1.0, 120.0),
         worker_concurrency=8,
         connection_concurrency=4,
+        processes=3,
         log_level=LogLevel.DEBUG,
         failpoints="accept.after_commit=kill:3",
     )

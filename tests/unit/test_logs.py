@@ -91,6 +91,7 @@ def test_every_safe_field_is_shown(lines: Callable[[], list[dict[str, Any]]]) ->
         "attempt": 3,
         "error": "key_service_unavailable",
         "process_id": 4711,
+        "exit_status": -9,
         "count": 9,
         "component": "outbound",
         "version": "0.1.0",

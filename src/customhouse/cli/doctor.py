@@ -15,7 +15,7 @@ from rich.text import Text
 from customhouse import config
 from customhouse.cli import checkup
 from customhouse.cli.checkup import Finding, Verdict
-from customhouse.cli.surroundings import DEV_DEFAULTS, AsJson, Dev, quiet_logs, say_json, settings
+from customhouse.cli.surroundings import AsJson, Dev, quiet_logs, say_json, settings
 from customhouse.clock import SystemClock
 from customhouse.types import Json
 
@@ -43,7 +43,7 @@ async def examine(*, dev: bool) -> list[Finding]:
     """Look at this process's surroundings; with settings that are not in order, the rest cannot be looked at."""
     clock = SystemClock()
     found = [checkup.check_python(), checkup.check_clock(clock), checkup.check_open_files()]
-    problems = config.problems_of_environment(DEV_DEFAULTS if dev else None)
+    problems = config.problems_of_environment(config.DEV_DEFAULTS if dev else None)
     if problems:
         found += [Finding("settings", Verdict.WRONG, problem.name, problem.detail) for problem in problems]
         if not dev and config.PREFIX + "ENVIRONMENT" not in {problem.name for problem in problems}:

@@ -14,8 +14,9 @@ import typer
 import typer.core
 
 from customhouse import __version__
+from customhouse.cli.complaint import complain, explain, surprise
 from customhouse.cli.table import entries
-from customhouse.errors import CustomhouseError, Invalid
+from customhouse.errors import CustomhouseError
 
 _WIDTH: Final = 88
 
@@ -79,35 +80,14 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
     except CustomhouseError as error:
-        _complain(explain(error))
+        complain(explain(error))
         return 1
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - the last place where a surprise can become a line
-        _complain(surprise(error))
+        complain(surprise(error))
         return 1
     return 0
-
-
-def explain(error: CustomhouseError) -> str:
-    """Say what went wrong in words that hold no value of anybody."""
-    faults = [f"{fault.pointer}: {fault.detail}" for fault in error.faults] if isinstance(error, Invalid) else []
-    return "\n- ".join([error.detail, *faults])
-
-
-def surprise(error: BaseException) -> str:
-    """Say that something happened which nobody foresaw: its class and place, never its message."""
-    # The logs' own rule for exceptions; imported here, so that only a fault pays for it.
-    from customhouse.logs import describe  # noqa: PLC0415
-
-    said = describe(error)
-    places = said.get("frames", [])
-    where = f" at {places[-1]}" if places else ""
-    return f"something unexpected happened ({said['error']}{where}). Please report it; the message is left out, it could hold a value."
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"customhouse: {text}\n")
 
 
 def main() -> None:

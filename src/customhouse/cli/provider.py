@@ -14,7 +14,7 @@ from rich.text import Text
 
 from customhouse import config
 from customhouse.app import catalogue_of
-from customhouse.cli.surroundings import DEV_DEFAULTS, AsJson, Dev, quiet_logs, say_json
+from customhouse.cli.surroundings import AsJson, Dev, quiet_logs, say_json
 from customhouse.errors import Invalid, NotFound
 from customhouse.providers.catalogue import BUILT_IN, Catalogue
 from customhouse.providers.contract.judge import judge
@@ -149,7 +149,7 @@ def _bytes(path: Path, most: int) -> bytes:
 
 def _catalogue(*, dev: bool) -> Catalogue:
     quiet_logs()
-    return catalogue_of(config.from_environment(_NOT_NEEDED | (DEV_DEFAULTS if dev else {})))
+    return catalogue_of(config.from_environment(_NOT_NEEDED | (config.DEV_DEFAULTS if dev else {})))
 
 
 def _auth(provider: Provider) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from customhouse import config, logs
 from customhouse.app import App, migrate_store, open_store
 from customhouse.canonical import dump
 from customhouse.types import PLATFORM, Json
-
-DEV_DEFAULTS: Final = {"ENVIRONMENT": "dev"}
-"""What `up` and the demo take where a setting is unset."""
 
 Dev = Annotated[bool, typer.Option("--dev", help="Take unset settings as `customhouse up` does (ENVIRONMENT=dev).")]
 """The option of commands that look at what `up` runs."""
@@ -30,7 +27,7 @@ def settings(*, dev: bool) -> config.Settings:
     Raises:
         SettingsError: at least one is not in order; the text names them all.
     """
-    return config.from_environment(DEV_DEFAULTS if dev else None)
+    return config.from_environment(config.DEV_DEFAULTS if dev else None)
 
 
 def quiet_logs() -> None:

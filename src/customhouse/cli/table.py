@@ -29,6 +29,7 @@ _ALL: Final = (
     Entry("demo", "demo.command", "demo", "Tell the whole story on this machine, with real parts, in under a minute."),
     Entry("up", "serve", "up", "Run everything on this machine, with the settings of a developer."),
     Entry("serve", "serve", "serve_command", "Run the service: API, worker and, without DATABASE_URL, its own PostgreSQL."),
+    Entry("work", "serve", "work", "Deliver and run jobs, without an API: more hands for the same database."),
     Entry("doctor", "doctor", "doctor", "Look at every part and say what to do."),
     Entry("db", "schema", "app", "The database: bring its schema to this version, or tell what it lacks."),
     Entry("tenant", "admin", "tenant_app", "Tenants: the customer organisations of the host application."),

@@ -22,6 +22,7 @@ from customhouse.errors import SettingsError
 from customhouse.types import Secret
 
 __all__ = [
+    "DEV_DEFAULTS",
     "PREFIX",
     "SETTINGS",
     "Address",
@@ -42,6 +43,8 @@ __all__ = [
     "secret_at",
 ]
 
+DEV_DEFAULTS: Final = {"ENVIRONMENT": "dev"}
+"""What `up` and commands beside it take where a setting is unset."""
 _LARGEST_FILE: Final = 65536
 _FILE: Final = "_FILE"
 # What Kubernetes sets in each container for a Service that is called `customhouse`.
@@ -80,6 +83,8 @@ class Settings:
     """Seconds."""
     worker_concurrency: int
     connection_concurrency: int
+    processes: int | None
+    """None: as many as suit the machine."""
     log_level: LogLevel
     failpoints: str
 

@@ -152,6 +152,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("WORKER_CONCURRENCY", values.whole(1, 10_000), "Deliveries in flight per process, at most.", "256"),
     Setting("CONNECTION_CONCURRENCY", values.whole(1, 1000), "Of these, to one connection, at most.", "32"),
+    Setting(
+        "PROCESSES",
+        values.whole(1, 64),
+        "Processes that `up`, `serve` and `work` start on this machine. All that is said here `per process` counts for each of them.",
+        otherwise="one per core that may be used, at most 4; `up`: 1",
+    ),
     Setting("LOG_LEVEL", values.one_of(values.LogLevel), "The least important lines that are written.", "info"),
     Setting(
         "FAILPOINTS",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
-
-from pgqueuer import PgQueuer
-from pgqueuer.models import Schedule
+from typing import TYPE_CHECKING, Final
 
 from customhouse.db import Database
 from customhouse.errors import CustomhouseError
 from customhouse.logs import get
 from customhouse.metrics import JOBS, Metrics
+
+if TYPE_CHECKING:
+    from pgqueuer import PgQueuer
+    from pgqueuer.models import Schedule
 
 _log: Final = get("customhouse.jobs")
 _FIRST_PAUSE: Final = 1.0
@@ -46,6 +47,9 @@ class Worker:
 
     async def run(self) -> None:
         """Run for ever."""
+        # 17 MB that a process without jobs does not need.
+        from pgqueuer import PgQueuer  # noqa: PLC0415
+
         pause = _FIRST_PAUSE
         while True:
             try:

@@ -49,18 +49,14 @@ async def healthz() -> Alive:
 @ROUTES.get("/readyz", summary="Can the service do its work", responses={503: {"model": Ready, "description": "Something is not in order"}})
 async def readyz(request: Request, response: Response) -> Ready:
     """Look at the database, its migrations and the key service."""
-    app = app_of(request)
-    found = await app.ready()
-    ready = all(check.ok for check in found)
-    if not ready:
+    report = Ready.model_validate(await app_of(request).report())
+    if not report.ready:
         response.status_code = 503
-    notes = ["prod runs on a local key file (ALLOW_LOCAL_KEY)"] if app.local_key_in_prod else []
-    checks = [CheckShape(name=check.name, ok=check.ok, advice=None if check.ok else check.advice) for check in found]
-    return Ready(ready=ready, checks=checks, notes=notes)
+    return report
 
 
 @METRICS.get("/metrics", summary="Metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 @needs(Scope.ADMIN, platform=True)
 async def metrics(request: Request) -> Response:
     """Render the metrics in Prometheus' text format. Needs a platform key with `admin`."""
-    return Response(app_of(request).metrics.render(), media_type=CONTENT_TYPE)
+    return Response(app_of(request).exposition(), media_type=CONTENT_TYPE)

@@ -1,35 +1,26 @@
-"""Listening: uvicorn in this process, on sockets that we open, until a signal or the caller ends it."""
+"""Listening: uvicorn in this process, on sockets that we open or inherit, until the caller ends it."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, cast
 
 import uvicorn
 
-from customhouse.app import App, migrate_store, open_store
-from customhouse.config import Address, Networks, Settings
+from customhouse.config import Address, Networks
 from customhouse.errors import SettingsError
-from customhouse.logs import get, watch
-from customhouse.types import Secret
-from customhouse.web.asgi import create
-from customhouse.web.exposition import exposition
+from customhouse.supervisor.sockets import bind
 from customhouse.web.middleware import Asgi, Door
 from customhouse.web.protocol import BoundedProtocol
 
-_log: Final = get("customhouse.web.server")
 _BACKLOG: Final = 2048
 _IDLE_SECONDS: Final = 30
 _FINISH_SECONDS: Final = 20
 """Requests under way get this long when the service ends."""
-
-OnKey = Callable[[Secret], None]
-OnReady = Callable[[Address], None]
 
 
 class _Server(uvicorn.Server):
@@ -41,13 +32,18 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def listening(application: Asgi, address: Address, *, trusted_proxies: Networks = ()) -> AsyncIterator[Address]:
+async def listening(application: Asgi, at: Address | socket.socket, *, trusted_proxies: Networks = ()) -> AsyncIterator[Address]:
     """Listen for the length of a block; yields the address with its real port. At the end, requests under way may finish.
+
+    Args:
+        application: what answers.
+        at: an address, or a socket that is bound to one; it is closed at the end.
+        trusted_proxies: networks whose `X-Forwarded-…` headers are believed.
 
     Raises:
         SettingsError: the address cannot be listened on.
     """
-    bound = _bind(address)
+    bound = bind(at) if isinstance(at, Address) else at
     host, port = bound.getsockname()[:2]
     protocol = partial(BoundedProtocol, express=application.express) if isinstance(application, Door) else BoundedProtocol
     server = _Server(
@@ -73,64 +69,9 @@ async def listening(application: Asgi, address: Address, *, trusted_proxies: Net
         while not server.started:
             if task.done():
                 await task
-                raise SettingsError(f"Cannot listen on {address}.")
+                raise SettingsError(f"Cannot listen on {Address(host, port)}.")
             await asyncio.sleep(0.005)
         yield Address(host, port)
     finally:
         server.should_exit = True
         await task
-
-
-async def serve(settings: Settings, *, on_key: OnKey, on_ready: OnReady | None = None) -> None:
-    """Run the whole service until SIGINT or SIGTERM: database, parts, listeners, in this order; and back in the other.
-
-    Args:
-        settings: all of them.
-        on_key: told the first platform key, if one was just made; at once, because it cannot be shown again if the rest fails.
-        on_ready: told where the API listens.
-
-    Raises:
-        SettingsError, DatabaseUnavailable, KeyServiceUnavailable: it cannot start; the text says what to do.
-    """
-    loop = asyncio.get_running_loop()
-    watch(loop)
-    async with AsyncExitStack() as stack:
-        store = await asyncio.to_thread(open_store, settings)
-        stack.callback(store.close)
-        if store.cluster is not None:
-            await migrate_store(store, settings)
-        app = await App.open(settings, store)
-        stack.push_async_callback(app.stop)
-        token = await app.start()
-        if token is not None:
-            on_key(token)
-        if settings.metrics_listen is not None:
-            await stack.enter_async_context(listening(exposition(app), settings.metrics_listen))
-        address = await stack.enter_async_context(listening(create(app), settings.listen, trusted_proxies=settings.trusted_proxies))
-        _log.info("listening", port=address.port)
-        ended = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ended.set)
-            stack.callback(loop.remove_signal_handler, number)
-        if on_ready is not None:
-            on_ready(address)
-        await ended.wait()
-        _log.info("ending")
-
-
-def _bind(address: Address) -> socket.socket:
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise SettingsError(f"Cannot listen on {address}: {error.strerror}.") from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
-        bound.setblocking(False)  # noqa: FBT003 - as the socket module has it
-    except OSError as error:
-        bound.close()
-        raise SettingsError(f"Cannot listen on {address}: {error.strerror}.") from error
-    return bound

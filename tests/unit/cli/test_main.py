@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from customhouse import __version__
-from customhouse.cli.main import explain, run, surprise
+from customhouse.cli.complaint import explain, surprise
+from customhouse.cli.main import run
 from customhouse.cli.reference import commands
 from customhouse.cli.table import entries
 from customhouse.errors import Fault, Invalid, NotFound

@@ -16,6 +16,7 @@ from customhouse.canonical import dump
 from customhouse.cli.bench import plot
 from customhouse.cli.bench.plot import Samples
 from customhouse.cli.bench.run import Measurement, Workload, measure
+from customhouse.supervisor.cores import default_processes
 
 
 def bench(
@@ -25,13 +26,16 @@ def bench(
     body_bytes: Annotated[int, typer.Option("--bytes", min=300, max=100_000, help="Size of one publish request.")] = 1024,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="Rounds; the medians are reported.")] = 1,
     rate: Annotated[float | None, typer.Option(min=1, help="Events per second, at most (default: as many as go).")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes of the service (default: as `serve` has them).", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     plot_to: Annotated[Path | None, typer.Option("--plot", help="Draw the last round's latencies into this .svg or .png file.")] = None,
 ) -> None:
     """Measure deliveries per second on this machine, with every guard on."""
     console = Console(stderr=True)
-    workload = Workload(seconds, connections, tenants, body_bytes, rate)
+    workload = Workload(seconds, connections, tenants, body_bytes, rate, processes or default_processes())
     results = []
     samples: list[Samples] = []
     if plot_to is not None:
@@ -81,7 +85,10 @@ def summarise(results: list[Measurement]) -> dict[str, Any]:
 def table(summary: dict[str, Any]) -> Table:
     """Return the medians as a table."""
     median, load = summary["median"], summary["workload"]
-    title = f"{load['tenants']} tenant(s), {load['connections']} connections, {load['body_bytes']} bytes, {load['seconds']:.0f} s"
+    title = (
+        f"{load['processes']} process(es), {load['tenants']} tenant(s), {load['connections']} connections, {load['body_bytes']} bytes, "
+        f"{load['seconds']:.0f} s"
+    )
     shown = Table(title=title, title_justify="left")
     shown.add_column("figure")
     shown.add_column("median of rounds", justify="right")
@@ -97,7 +104,8 @@ def table(summary: dict[str, Any]) -> Table:
         ),
         ("duplicates, refused, busy", f"{median['duplicates']:.0f}, {median['refused']:.0f}, {median['busy']:.0f}"),
         ("CPU per delivery, service / PostgreSQL", f"{median['service_cpu_us']:.0f} / {median['postgres_cpu_us']:.0f} µs"),
-        ("resident memory of the service", f"{median['service_rss_mb']:.0f} MB"),
+        ("resident memory of the service, all processes", f"{median['service_rss_mb']:.0f} MB"),
+        ("the same, shared pages counted once", f"{median['service_pss_mb']:.0f} MB"),
     ):
         shown.add_row(name, value)
     return shown

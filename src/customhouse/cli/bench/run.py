@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from customhouse.canonical import dump
 from customhouse.cli.bench.generator import Plan
 from customhouse.cli.bench.plot import Samples
+from customhouse.cli.bench.usage import cpu_of_postgres, cpu_of_service, memory_of_service
 from customhouse.cli.loopback import NoAnswer, send
 from customhouse.db import look
 from customhouse.embedded.cluster import open_cluster
@@ -35,8 +36,6 @@ _READY_SECONDS: Final = 60.0
 _DRAIN_SECONDS: Final = 120.0
 _WARM_UP_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 30.0
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-_TICK: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class BenchError(CustomhouseError):
@@ -54,6 +53,7 @@ class Workload:
     tenants: int = 1
     body_bytes: int = 1024
     rate: float | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,9 @@ class Measurement:
     service_cpu_us: float
     postgres_cpu_us: float
     service_rss_mb: float
+    """Summed over the processes of the service, the database's guard included: pages that they share count for each of them."""
+    service_pss_mb: float
+    """The same with shared pages divided by those who share them: what the machine really gives (0 where /proc does not tell)."""
 
     @property
     def holds(self) -> bool:
@@ -114,7 +117,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="customhouse-bench-") as directory, contextlib.ExitStack() as stack:
         token = f"ck_{secrets.token_urlsafe(32)}"
         progress("starting the service on an embedded PostgreSQL")
-        base, service, data = stack.enter_context(_service(Path(directory), token))
+        base, service, data = stack.enter_context(_service(Path(directory), token, workload.processes))
         receiver = _Child("customhouse.cli.bench.receiver")
         stack.callback(receiver.stop)
         assert receiver.process.stdout is not None
@@ -128,13 +131,13 @@ def measure(
         _drained(sink, None)
         before_rows = asyncio.run(_delivered_rows(data))
         _call(sink, "POST", "/reset", {})
-        cpu_before = _cpu(service.process.pid), _cpu_of_postgres(data)
+        cpu_before = cpu_of_service(service.process.pid, data), cpu_of_postgres(data)
         progress(f"publishing for {workload.seconds:.0f} s over {workload.connections} connections")
         sent = _generate(Plan(**{**asdict(plan), "seconds": workload.seconds}))
         progress("waiting for the last deliveries")
         stats = _drained(sink, sent["accepted"])
-        cpu_after = _cpu(service.process.pid), _cpu_of_postgres(data)
-        rss = _rss(service.process.pid)
+        cpu_after = cpu_of_service(service.process.pid, data), cpu_of_postgres(data)
+        resident, shared = memory_of_service(service.process.pid, data)
         in_database = _settled(data, before_rows, sent["accepted"])
         if on_samples is not None:
             on_samples(Samples(**_call(sink, "GET", "/samples")))
@@ -155,12 +158,13 @@ def measure(
             accept_to_delivered_ms=stats["latency_ms"],
             service_cpu_us=(cpu_after[0] - cpu_before[0]) * 1e6 / delivered,
             postgres_cpu_us=(cpu_after[1] - cpu_before[1]) * 1e6 / delivered,
-            service_rss_mb=rss / 1e6,
+            service_rss_mb=resident / 1e6,
+            service_pss_mb=shared / 1e6,
         )
 
 
 @contextlib.contextmanager
-def _service(directory: Path, token: str) -> Iterator[tuple[str, _Child, Path]]:
+def _service(directory: Path, token: str, processes: int) -> Iterator[tuple[str, _Child, Path]]:
     port = _free_port()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CUSTOMHOUSE_")},  # noqa: TID251 - handed on, not read
@@ -170,6 +174,7 @@ def _service(directory: Path, token: str) -> Iterator[tuple[str, _Child, Path]]:
         "CUSTOMHOUSE_PLATFORM_KEY": token,
         "CUSTOMHOUSE_EGRESS_ALLOW": "127.0.0.0/8",
         "CUSTOMHOUSE_LOG_LEVEL": "warning",
+        "CUSTOMHOUSE_PROCESSES": str(processes),
     }
     with (directory / "service.log").open("wb") as log:
         child = _Child("customhouse.cli", env=env, log=log, args=("serve",))
@@ -265,36 +270,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _rss(pid: int) -> float:
-    """Return the resident bytes of a process (0 where /proc does not tell)."""
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * float(_PAGE)
-    return 0.0
-
-
-def _cpu(pid: int) -> float:
-    """Return the CPU seconds that a process has used (0 where /proc does not tell)."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-    return 0.0
-
-
-def _cpu_of_postgres(data: Path) -> float:
-    """Return the CPU seconds of the embedded server: its postmaster, its children that live, and those that ended."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pids = [path.parent.name for path in Path("/proc").glob("[0-9]*/stat")]
-        pidfile = next((data / "postgres").rglob("postmaster.pid"))
-        master = pidfile.read_text().splitlines()[0]
-        total = 0.0
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                if pid == master:
-                    total += sum(int(fields[place]) for place in (11, 12, 13, 14))
-                elif fields[1] == master:
-                    total += int(fields[11]) + int(fields[12])
-        return total / _TICK
-    return 0.0

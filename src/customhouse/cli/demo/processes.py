@@ -85,6 +85,7 @@ class Service:
             DATA_DIR=str(self.data_dir),
             LISTEN=f"{HOST}:0",
             EGRESS_ALLOW="127.0.0.0/8",
+            PROCESSES="1",
         )
         self._process = await _run("customhouse.cli.demo.tether", "serve", environment=environment, stderr=asyncio.subprocess.STDOUT)
         self._reading = asyncio.get_running_loop().create_task(self._read(self._process))
