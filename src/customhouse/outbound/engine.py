@@ -28,6 +28,8 @@ _LIMITED_AHEAD: Final = 20.0
 """Of a connection with a rate limit, what can be sent in this time is held in memory; the rest waits in the database."""
 _LONGEST_WAIT: Final = 60.0
 """Who waits longer for a token does so in the database; well below a lease."""
+_SHORTEST_PAUSE: Final = 2.0
+"""What goes back to the database for want of a place is not asked for again sooner."""
 
 
 class Engine:
@@ -154,7 +156,7 @@ class Engine:
             except Throttled as over:
                 waits = self._wait(work, over)
                 if not waits:
-                    await self._give_back([work], seconds=min(over.seconds, _LONGEST_WAIT))
+                    await self._give_back([work], seconds=min(max(over.seconds, _SHORTEST_PAUSE), _LONGEST_WAIT))
             finally:
                 answered = None if result is None or not result.sent else result.error is None
                 self._lanes.landed(work, answered=answered)
@@ -172,10 +174,9 @@ class Engine:
     def _wait(self, work: Work, over: Throttled) -> bool:
         """Keep a delivery that is over its connection's rate in its place until there may be a token; False: not here."""
         self._limited.inc()
-        if over.seconds > _LONGEST_WAIT or self._suspended or self._stopping:
+        if over.seconds > _LONGEST_WAIT or self._suspended or self._stopping or self._lanes.many_limited:
             return False
-        most = max(1, int(_LIMITED_AHEAD / over.each))
-        too_many = self._lanes.put_off(work, most)
+        most, too_many = self._lanes.put_off(work, int(_LIMITED_AHEAD / over.each))
         loop = asyncio.get_running_loop()
         if work.connection_id not in self._put_off:
             timer = loop.call_later(over.seconds, self._reopen, work.connection_id)
@@ -183,7 +184,7 @@ class Engine:
         for one in too_many:
             self.unreserve(one.connection_id)
         if too_many:
-            self._keep(loop.create_task(self._give_back(too_many, seconds=min(most * over.each, _LONGEST_WAIT))))
+            self._keep(loop.create_task(self._give_back(too_many, seconds=min(max(most * over.each, _SHORTEST_PAUSE), _LONGEST_WAIT))))
         return True
 
     def ask_again(self, tenant_id: TenantId) -> None:

@@ -60,12 +60,18 @@ class Lanes:
         self._lanes: dict[UUID, _Lane] = {}
         self._queues: dict[TenantId, _Queue] = {}
         self._turn: deque[_Queue] = deque()
+        self._limited = 0
         self.held = 0
 
     @property
     def room(self) -> int:
         """How many more deliveries may be held."""
         return self._most_held - self.held
+
+    @property
+    def many_limited(self) -> bool:
+        """Whether so many lanes wait for their rates that even one place each would be more than half of the room."""
+        return self._limited > self._most_held // 2
 
     def crowded(self, count: int = 1) -> list[UUID]:
         """Return the connections that have no room for `count` more at the moment, or for half of what they may hold if that is less."""
@@ -110,6 +116,8 @@ class Lanes:
         self.held -= 1
         if lane.held == 0:
             del self._lanes[connection_id]
+            if lane.most is not None:
+                self._limited -= 1
             lane.queue.lanes -= 1
             if lane.queue.lanes == 0:
                 del self._queues[lane.tenant_id]
@@ -146,22 +154,26 @@ class Lanes:
             lane.asking, lane.shut = None, False
             self._list(lane)
 
-    def put_off(self, work: Work, most: int) -> list[Work]:
+    def put_off(self, work: Work, most: int) -> tuple[int, list[Work]]:
         """Let a delivery that got no token wait in its place, in front of its lane, which stays shut until `reopen`.
 
         Args:
             work: what was taken; `landed` is told apart from this.
-            most: how many places the lane needs at its rate, at least 1.
+            most: how many places the lane can use at its rate. It gets no more than its part of half of the room, which is all
+                that lanes with a limit have together, and at least 1.
 
         Returns:
-            What the lane holds beyond that: taken out, with places still reserved.
+            How many places it has, and what it holds beyond that: taken out, with places still reserved.
         """
         lane = self._lanes[work.connection_id]
         if lane.asking is work:
             lane.asking = None
+        if lane.most is None:
+            self._limited += 1
         lane.waiting.appendleft(work)
+        most = max(1, min(most, self._most_held // 2 // self._limited, self._most_in(work.connection_id)))
         lane.most, lane.shut = most, True
-        return [lane.waiting.pop() for _ in range(min(lane.held - most, len(lane.waiting) - 1))]
+        return most, [lane.waiting.pop() for _ in range(min(lane.held - most, len(lane.waiting) - 1))]
 
     def reopen(self, connection_id: UUID) -> None:
         """Let a lane ask again: there may be a token."""
@@ -184,6 +196,7 @@ class Lanes:
             if answered is not None:
                 # Sent without asking: the limit was taken away.
                 lane.most = None
+                self._limited -= 1
         slots = self.slots(work.connection_id)
         if answered is False:
             if len(self._narrowed) >= _MOST_NARROWED:

@@ -151,6 +151,22 @@ async def test_processes_share_a_limit_and_one_that_joins_waits_until_the_others
     assert app.throttle.each(rate) == 0.1
 
 
+async def test_two_processes_together_go_no_faster_than_the_limit(
+    environ: dict[str, str], app: App, tenant: TenantId, receiver: Recorder, owner: asyncpg.Connection
+) -> None:
+    await connect(app, tenant, receiver.url(), rate_limit=Rate(40.0, 4))
+    async with running(load(environ)) as other:
+        for process in (app, other):
+            process.throttle.share(2, process.clock.monotonic() - 3600, joined=True)
+        begun = app.clock.monotonic()
+        for turn in range(44):
+            await publish((app, other)[turn % 2], tenant)
+        await receiver.wait_for(44)
+        assert app.clock.monotonic() - begun >= 1.0
+        await settled(owner, 44)
+    assert await owner.fetchval("select count(*) from attempts") == 44
+
+
 @pytest.mark.parametrize(
     "edit", ["rate_per_second = 1000", "rate_burst = 99", "rate_per_second = null, rate_burst = null", "retry_schedule = '{1}'"]
 )

@@ -147,7 +147,7 @@ def test_a_lane_that_is_over_its_rate_is_shut_and_others_go_on() -> None:
     first = road.take()
     assert first is not None
     fill(road, "acme", free, 2)
-    assert road.put_off(first, 3) == []
+    assert road.put_off(first, 3) == (3, [])
     road.landed(first, answered=None)
     assert [one.connection_id for one in (road.take(), road.take()) if one] == [free, free]
     assert road.take() is None
@@ -165,13 +165,49 @@ def test_a_lane_that_is_over_its_rate_keeps_the_places_that_its_rate_needs() -> 
     assert fill(road, "acme", limited, 100) == 50
     first = road.take()
     assert first is not None
-    too_many = road.put_off(first, 3)
+    most, too_many = road.put_off(first, 3)
     road.landed(first, answered=None)
-    assert len(too_many) == 47
+    assert (most, len(too_many)) == (3, 47)
     for one in too_many:
         road.unreserve(one.connection_id)
     assert (road.held, road.crowded(64)) == (3, [limited])
     assert fill(road, "acme", limited, 1) == 0
+
+
+def test_lanes_that_wait_for_their_rates_have_half_of_the_room_together() -> None:
+    road = lanes(held=100, slots=4)
+    limited = [ids.new() for _ in range(10)]
+    for _ in range(2):
+        for connection in limited:
+            fill(road, "acme", connection, 16)
+            taken = road.take()
+            assert taken is not None
+            for one in road.put_off(taken, 1000)[1]:
+                road.unreserve(one.connection_id)
+            road.landed(taken, answered=None)
+            road.reopen(taken.connection_id)
+    while (taken := road.take()) is not None:
+        for one in road.put_off(taken, 1000)[1]:
+            road.unreserve(one.connection_id)
+        road.landed(taken, answered=None)
+    assert road.held <= 50
+    assert fill(road, "other", ids.new(), 20) == 16, "as many as it has without them"
+    assert not road.many_limited
+
+
+def test_with_more_lanes_that_wait_than_half_of_the_room_even_one_place_each_is_too_much() -> None:
+    road = lanes(held=10)
+    for number in range(6):
+        connection = ids.new()
+        assert fill(road, "acme", connection, 1) == 1
+        taken = road.take()
+        assert taken is not None
+        assert road.put_off(taken, 5) == (1 if number == 5 else 5 // (number + 1), [])
+        road.landed(taken, answered=None)
+    assert road.many_limited
+    for one in road.drain():
+        road.unreserve(one.connection_id)
+    assert not road.many_limited
 
 
 def test_one_that_held_back_ends_elsewhere_lets_the_next_one_ask() -> None:
@@ -236,7 +272,7 @@ class Road:
     def put_off(self, connection: UUID) -> None:
         for one in self._of(connection)[-1:]:
             self.under_way.remove(one)
-            too_many = self.road.put_off(one, 2)
+            _, too_many = self.road.put_off(one, 2)
             self.road.landed(one, answered=None)
             for other in too_many:
                 self.out(other)
@@ -277,7 +313,7 @@ def test_whatever_happens_to_limited_lanes_nothing_is_lost_and_all_get_out_in_th
         scene.road.admitted(taken)
         scene.road.landed(taken, answered=True)
         scene.out(taken)
-    assert (scene.inside, scene.road.held) == (set(), 0)
+    assert (scene.inside, scene.road.held, scene.road._limited) == (set(), 0, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), max_size=120))
