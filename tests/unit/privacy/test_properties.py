@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from customhouse.errors import PolicyViolation
+from customhouse.privacy import keys
 from customhouse.privacy.classes import PiiClass
 from customhouse.privacy.declaration import NOTHING_DECLARED, Declaration
 from customhouse.privacy.detectors import detect
@@ -168,6 +169,30 @@ def test_the_survey_changes_nothing_of_what_the_walk_finds(data: Any, names: fro
 ROWS: st.SearchStrategy[Any] = st.lists(
     st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(PLAIN, inner, max_size=4), max_leaves=12)
 )
+
+
+FEW_KEYS = st.sampled_from(["note", "rows", "version", "person", "phone", "email", "colour"])
+SMALL: st.SearchStrategy[Any] = st.dictionaries(
+    FEW_KEYS,
+    st.recursive(
+        st.sampled_from(["ada@example.com", "192.0.2.17", "blue", 1, 4111111111111111]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FEW_KEYS, inner, max_size=4),
+        max_leaves=12,
+    ),
+)
+
+
+@given(SMALL, st.lists(FEW_KEYS), NAMES)
+@many
+def test_whatever_keys_are_known_beforehand_the_survey_changes_nothing(data: Any, learned: list[str], names: frozenset[str]) -> None:
+    allowed = Policy("tenant:1", names).allowed_fields
+    without = walk(data, allowed, NOTHING_DECLARED.root)
+    keys._keys.clear()
+    keys.PLAIN_KEYS.clear()
+    for key in learned:
+        read_key(key)
+
+    assert walk(data, allowed, NOTHING_DECLARED.root, survey(data)) == without
 
 
 @given(ROWS)
