@@ -45,6 +45,7 @@ _LONGEST_FIRST_GROUP: Final = 3
 # Each pattern begins with a digit or a literal, so that the search skips to the few places that matter.
 _LONG_NUMBER: Final = re.compile(r"\d{6}(?:[-+]\d{4}|\d{2}(?:[ -]?[A-Za-z]|\ ?\d\ ?[A-Z])|\d(?:(?<=[A-Za-z]\d{7})|(?<=[A-Za-z][ -]\d{7})))")
 _IBAN_BEFORE: Final = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d).{0,32}$")
+_LENGTH_OF_CODICE: Final = 16
 _CODICE_FISCALE: Final = re.compile(r"\d\d(?<=[A-Za-z]{6}\d\d)[A-Za-z]")
 # IP addresses of both versions, and French numbers of Corsicans, which have a letter among the digits.
 _ADDRESS: Final = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]|2[ABab]\ ?\d{3}\ ?\d{3}")
@@ -118,7 +119,9 @@ def is_suspect(text: str) -> bool:
         return True
     if len(text) >= _LONG_WORD:
         words = text if " " not in text else " ".join([word for word in text.split() if len(word) >= _LONG_WORD])
-        if words and (_PREFIX.search(words) or BASE64_OF_ASCII.search(words) or _CODICE_FISCALE.search(words)):
+        if words and (_PREFIX.search(words) or BASE64_OF_ASCII.search(words)):
+            return True
+        if len(words) >= _LENGTH_OF_CODICE and _CODICE_FISCALE.search(words):
             return True
     if _ADDRESS.search(text):
         return True
