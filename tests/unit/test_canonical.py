@@ -145,6 +145,14 @@ NUMBERS = (
     "0 -0 -0.0 1e5 1E400 -1e-400 0.00001 1e16 9007199254740992 9007199254740993 18446744073709551616 123456789012345 "
     "0.1000000000000000055511151231257827 2.5e-7 1e+3 01 1. .5 +1 NaN -Infinity"
 )
+# Few keys and values, so that keys repeat, and strings end in backslashes of every spelling.
+twins = st.lists(
+    st.tuples(
+        st.sampled_from(['"a"', r'"\u0061"', r'"a\\"', r'"a\u005c"', r'"\""', r'"\\"']),
+        st.sampled_from(["1", r'"\\"', r'"\u005c"', r'"\""', '""', '"b"']),
+    ),
+    max_size=4,
+).map(lambda found: "{" + ",".join(f"{key}:{value}" for key, value in found) + "}")
 bits = st.sampled_from([*ESCAPES.split(), *WORDS.split(), "\x7f", "\x1f", "\u2028", " "])
 strings = st.lists(bits, max_size=4).map(lambda found: f'"{"".join(found)}"')
 numbers = st.one_of(st.sampled_from(NUMBERS.split()), st.integers().map(str), st.floats().map(repr))
@@ -170,7 +178,7 @@ def outcome(call: Any, *given_to_it: Any) -> str:
         return f"{type(refused).__name__} {refused.faults if isinstance(refused, Invalid) else refused.detail}"
 
 
-@given(texts | objects(strings))
+@given(texts | objects(strings) | twins)
 @thorough
 @example('{"a":1,"a":1}')
 @example('{"a\\\\":1,"a\\\\":1}')

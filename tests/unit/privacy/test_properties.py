@@ -210,6 +210,44 @@ def test_in_what_the_survey_calls_plain_the_walk_finds_nothing(rows: Any) -> Non
     assert {id(part) for part in parts if isinstance(part, dict | list)} & seen.plain
 
 
+@pytest.mark.parametrize(
+    ("data", "pointers", "removed"),
+    [
+        ({"rows": [{"note": "blue"}]}, {"/rows/*/note": "name"}, ("*.*.note",)),
+        ({"rows": [{"note": "blue"}], "person": {}}, {"/rows/*/note": "name"}, ("*.*.note",)),
+        ({"note": "blue"}, {"/*": "name"}, ("note",)),
+        ({"note": "blue"}, {"": "other"}, ("note",)),
+        ({"lines": {"note": {"total": 1}}}, {"/lines/note": "person"}, ("*.note.*",)),
+    ],
+)
+def test_what_is_declared_below_a_plain_part_is_removed(data: Any, pointers: dict[str, str], removed: tuple[str, ...]) -> None:
+    for key in PLAIN_NAMES:
+        read_key(key)
+
+    assert inspect(data, Policy("tenant:1", frozenset()), Declaration(pointers)).removed_fields == removed
+
+
+def test_a_name_of_the_tenants_own_is_counted_where_nothing_else_is_personal() -> None:
+    read_key("colour")
+    policy = Policy("tenant:1", frozenset({"colour"}))
+
+    assert inspect({"colour": "blue"}, policy, NOTHING_DECLARED).pii_fields == ("*",)
+    assert not inspect({"colour": "blue"}, Policy("tenant:1", frozenset()), NOTHING_DECLARED).contains_pii
+
+
+@pytest.mark.parametrize(
+    "text", ['{"phone"          : "12345"}', '"Ada L."', "[[[[[[1]]]]]]", ' {"rows": [1]}', "?first_name=Ada", "ada@example.com"]
+)
+def test_a_string_that_is_read_as_something_else_is_never_plain(text: str) -> None:
+    for key in PLAIN_NAMES:
+        read_key(key)
+    part: Any = {"note": text}
+    for beside in ([], [text], ["call +49 30 23125 123"]):
+        data: Any = {"rows": [part, *beside], "person": {}}
+
+        assert not {id(data), id(data["rows"]), id(part)} & survey(data).plain
+
+
 def test_a_key_that_is_learned_on_the_way_was_not_surveyed() -> None:
     read_key("rows")
     fresh = "grommetcount"
