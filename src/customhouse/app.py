@@ -218,6 +218,7 @@ class App:
             concurrency=settings.worker_concurrency,
             per_connection=settings.connection_concurrency,
             attempt_seconds=settings.delivery_timeout + _ATTEMPT_MARGIN,
+            accept_wait=settings.accept_wait,
             on_gone=self.disabler.gone,
             on_sent=self.health.note,
         )

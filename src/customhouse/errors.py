@@ -55,6 +55,12 @@ class Overloaded(CustomhouseError):
         self.retry_after = retry_after
 
 
+class TooManyRequests(Overloaded):
+    """This tenant sends events faster than they can be delivered at the moment; repeat the call after `retry_after` seconds."""
+
+    code = "too_many_requests"
+
+
 class Unsignable(CustomhouseError):
     """Nothing can be signed: a signing key is missing or does not fit the profile of its connection."""
 

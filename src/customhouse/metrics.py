@@ -64,6 +64,14 @@ HTTP_SECONDS: Final = Metric("http_request_seconds", Kind.HISTOGRAM, "Time from 
 EVENTS_ACCEPTED: Final = Metric("events_accepted_total", Kind.COUNTER, "Events accepted with 202", ("duplicate",), "events")
 EVENTS_REFUSED: Final = Metric("events_refused_total", Kind.COUNTER, "Events refused, by error code", ("reason",), "events")
 ACCEPT_BATCH: Final = Metric("accept_batch_size", Kind.HISTOGRAM, "Events that shared one accepting transaction", (), "events", _SIZES)
+ACCEPT_HELD: Final = Metric(
+    "accept_held_total",
+    Kind.COUNTER,
+    "Deliveries whose event was held at the gate: `placed` in memory, `spilled` to the database, `refused` with 429",
+    ("outcome",),
+    "deliveries",
+)
+ACCEPT_WAITING: Final = Metric("accept_waiting", Kind.GAUGE, "Publish calls held at the gate now", (), "calls")
 DELIVERIES: Final = Metric("deliveries_total", Kind.COUNTER, "Delivery attempts ended, by outcome", ("outcome",), "attempts")
 ATTEMPT_SECONDS: Final = Metric("delivery_attempt_seconds", Kind.HISTOGRAM, "Time of one HTTP attempt", (), "seconds", _FAST)
 DELIVERY_LATENCY: Final = Metric("delivery_latency_seconds", Kind.HISTOGRAM, "Time from accept to delivered", (), "seconds", _SLOW)
@@ -93,6 +101,8 @@ TABLE: Final = (
     EVENTS_ACCEPTED,
     EVENTS_REFUSED,
     ACCEPT_BATCH,
+    ACCEPT_HELD,
+    ACCEPT_WAITING,
     DELIVERIES,
     ATTEMPT_SECONDS,
     DELIVERY_LATENCY,

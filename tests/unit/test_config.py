@@ -72,6 +72,7 @@ def test_prod_is_assumed_and_the_defaults_are_those_of_the_table() -> None:
         worker_concurrency=256,
         connection_concurrency=32,
         processes=None,
+        accept_wait=1.0,
         log_level=LogLevel.INFO,
         failpoints="",
     )
@@ -123,6 +124,7 @@ def test_every_setting_is_read() -> None:
             WORKER_CONCURRENCY="8",
             CONNECTION_CONCURRENCY="4",
             PROCESSES="3",
+            ACCEPT_WAIT="0.25",
             LOG_LEVEL="debug",
             FAILPOINTS="accept.after_commit=kill:3",
         )
@@ -152,6 +154,7 @@ def test_every_setting_is_read() -> None:
         worker_concurrency=8,
         connection_concurrency=4,
         processes=3,
+        accept_wait=0.25,
         log_level=LogLevel.DEBUG,
         failpoints="accept.after_commit=kill:3",
     )

@@ -85,6 +85,8 @@ class Settings:
     connection_concurrency: int
     processes: int | None
     """None: as many as suit the machine."""
+    accept_wait: float
+    """Seconds."""
     log_level: LogLevel
     failpoints: str
 

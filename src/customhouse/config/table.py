@@ -158,6 +158,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Processes that `up`, `serve` and `work` start on this machine. All that is said here `per process` counts for each of them.",
         otherwise="one per core that may be used, at most 4; `up`: 1",
     ),
+    Setting(
+        "ACCEPT_WAIT",
+        values.seconds(0, 10),
+        "Seconds for which a publish call is held, at most, while this process is behind with deliveries (never because an endpoint is). "
+        "A tenant whose calls fill more than their share of what may wait gets 429. `0`: nobody is held or refused for that.",
+        "1",
+    ),
     Setting("LOG_LEVEL", values.one_of(values.LogLevel), "The least important lines that are written.", "info"),
     Setting(
         "FAILPOINTS",

@@ -25,13 +25,14 @@ from customhouse.errors import (
     NotFound,
     Overloaded,
     PolicyViolation,
+    TooManyRequests,
 )
 from customhouse.failpoints import Failpoints
 from customhouse.metrics import ACCEPT_BATCH, EVENTS_ACCEPTED, PII_REMOVED, Metrics
 from customhouse.outbound.engine import Engine
 from customhouse.outbound.envelope import assemble
 from customhouse.outbound.group import GroupCommit
-from customhouse.outbound.prepare import KEY_PURPOSE, Prepared, prepare
+from customhouse.outbound.prepare import KEY_PURPOSE, Planned, Prepared, prepare
 from customhouse.outbound.reads import first_deliveries
 from customhouse.outbound.recorder import release
 from customhouse.outbound.requests import EventRequest
@@ -46,7 +47,10 @@ _PREPARED_IN_LOOP: Final = 16 * 1024
 """Bytes of a request up to which it is prepared at once."""
 _LARGEST_GROUP: Final = 200
 _GROUPS_AT_ONCE: Final = 2
-_MOST_WAITING: Final = 4_000
+_MOST_INSIDE: Final = 4_000
+"""Calls under way, from the check of their tenant to their answer."""
+_PATIENCE: Final = 3.0
+"""Seconds after which a call whose group has not begun is answered that the database is behind; nothing of it was written."""
 _STALE_TRIES: Final = 5
 _LOST_REPLY_TRIES: Final = 6
 _LOST_REPLY_WAIT: Final = 0.25
@@ -91,13 +95,18 @@ class Acceptor:
                 self._flush,
                 largest=_LARGEST_GROUP,
                 at_once=at_once,
-                most_waiting=_MOST_WAITING,
+                most_waiting=_MOST_INSIDE,
+                patience=_PATIENCE,
                 observe=metrics.histogram(ACCEPT_BATCH).observe,
             )
             # Events with an ordering key go apart, one group after the other: the rest never waits for the turns of their keys.
             for at_once in (_GROUPS_AT_ONCE, 1)
         )
         self._lines: WeakValueDictionary[tuple[TenantId, str], asyncio.Lock] = WeakValueDictionary()
+        self._places: dict[UUID, list[bool]] = {}
+        """By event: which of its deliveries have a place in memory, from the gate until a group takes them over."""
+        self._inside: dict[TenantId, int] = {}
+        self._all_inside = 0
         self._fresh = metrics.counter(EVENTS_ACCEPTED, duplicate="no")
         self._repeated = metrics.counter(EVENTS_ACCEPTED, duplicate="yes")
         self._removed = metrics.counter(PII_REMOVED)
@@ -109,20 +118,29 @@ class Acceptor:
             Invalid, PolicyViolation: the event is not acceptable.
             NotFound: no such active tenant.
             IdempotencyConflict: its key or id was used with another body.
+            TooManyRequests: the tenant sends more than can be delivered or held now; repeat it later.
             Overloaded, DatabaseUnavailable, KeyServiceUnavailable: it was not accepted now; repeat it.
         """
-        if request.ordering_key is None:
-            return await self._accept(request, tenant, origin, size_bytes)
-        # One at a time of a key, in the order of the calls, however long each of them takes to prepare.
-        line = self._lines.setdefault((tenant, request.ordering_key), asyncio.Lock())
-        async with line:
-            return await self._accept(request, tenant, origin, size_bytes)
+        self._enter(tenant)
+        try:
+            if request.ordering_key is None:
+                return await self._accept(request, tenant, origin, size_bytes)
+            # One at a time of a key, in the order of the calls, however long each of them takes to prepare.
+            line = self._lines.setdefault((tenant, request.ordering_key), asyncio.Lock())
+            async with line:
+                return await self._accept(request, tenant, origin, size_bytes)
+        finally:
+            self._leave(tenant)
 
     async def _accept(self, request: EventRequest, tenant: TenantId, origin: Origin, size_bytes: int) -> Accepted:
         try:
             for _ in range(_STALE_TRIES):
                 prepared = await self._prepare(request, tenant, origin, size_bytes)
-                verdict, first = await (self._group if prepared.ordering_key is None else self._ordered).submit(prepared)
+                await self._take_places(prepared)
+                try:
+                    verdict, first = await (self._group if prepared.ordering_key is None else self._ordered).submit(prepared)
+                finally:
+                    self._give_places_back(prepared)
                 if verdict == "accepted":
                     self._fresh.inc()
                     self._removed.inc(prepared.removed)
@@ -140,6 +158,26 @@ class Acceptor:
         except PolicyViolation as violation:
             await self._record_refusal(request, tenant, origin, violation)
             raise
+
+    def _enter(self, tenant: TenantId) -> None:
+        """Count a call in; a tenant may have as many under way as are still free, so that one that floods leaves half to the others.
+
+        Raises:
+            TooManyRequests: it has.
+        """
+        mine = self._inside.get(tenant, 0)
+        if mine >= max(1, _MOST_INSIDE - self._all_inside):
+            raise TooManyRequests
+        self._inside[tenant] = mine + 1
+        self._all_inside += 1
+
+    def _leave(self, tenant: TenantId) -> None:
+        self._all_inside -= 1
+        left = self._inside[tenant] - 1
+        if left:
+            self._inside[tenant] = left
+        else:
+            del self._inside[tenant]
 
     async def _prepare(self, request: EventRequest, tenant: TenantId, origin: Origin, size_bytes: int) -> Prepared:
         now = self._clock.now()
@@ -159,6 +197,36 @@ class Acceptor:
         )
         # Inspecting a large event can take long (a second for 256 KiB made to annoy): not in the loop that serves everybody.
         return await asyncio.to_thread(work) if size_bytes > _PREPARED_IN_LOOP else work()
+
+    async def _take_places(self, prepared: Prepared) -> None:
+        """Find a place in memory for each delivery that may be sent at once, waiting where this process is behind."""
+        places: list[bool] = []
+        self._places[prepared.event_uid] = places
+        try:
+            for one in prepared.planned:
+                if not _may_be_held(prepared, one):
+                    places.append(False)
+                    continue
+                placed = self._engine.gate.place_at_once(prepared.tenant_id, one.endpoint.connection_id)
+                places.append(await self._engine.gate.place(prepared.tenant_id, one.endpoint.connection_id) if placed is None else placed)
+        except BaseException:
+            self._give_places_back(prepared)
+            raise
+
+    def _give_places_back(self, prepared: Prepared) -> None:
+        """Give back what no group has taken over."""
+        for one, placed in zip(prepared.planned, self._places.pop(prepared.event_uid, ()), strict=False):
+            if placed:
+                self._engine.unreserve(one.endpoint.connection_id)
+
+    def _places_of(self, item: Prepared) -> list[bool]:
+        """Take over the places of an event; one whose group failed before, or whose caller has left, asks again and does not wait."""
+        places = self._places.pop(item.event_uid, None)
+        if places is not None:
+            return places
+        return [
+            _may_be_held(item, one) and self._engine.reserve(one.endpoint.tenant_id, one.endpoint.connection_id) for one in item.planned
+        ]
 
     async def _record_refusal(self, request: EventRequest, tenant: TenantId, origin: Origin, violation: PolicyViolation) -> None:
         async with self._database.transaction(tenant) as conn:
@@ -204,13 +272,7 @@ class Acceptor:
             key=lambda item: (item.tenant_id, item.keys[0][0] if item.keys else b""),
         )
         planned = [one for item in current for one in item.planned]
-        owned = [
-            item.ordering_key is None
-            and one.endpoint.status in SENDABLE
-            and self._engine.reserve(one.endpoint.tenant_id, one.endpoint.connection_id)
-            for item in current
-            for one in item.planned
-        ]
+        owned = [placed for item in current for placed in self._places_of(item)]
         try:
             self._failpoints.hit("accept.before_commit")
             rows = await self._database.call(SQL["accept_batch"], *self._arguments(current, newest, platform_version, owned))
@@ -334,6 +396,11 @@ class Acceptor:
             await release(self._database, self._engine.process_id, orphans, seconds=0.0)
             return [("accepted", None) if item.event_uid in found else lost for item in group]
         return [lost] * len(group)
+
+
+def _may_be_held(prepared: Prepared, planned: Planned) -> bool:
+    """Tell whether a delivery may go from hand to hand: not a paused connection's, nor one that has an order, which the database keeps."""
+    return prepared.ordering_key is None and planned.endpoint.status in SENDABLE
 
 
 def _answer(prepared: Prepared) -> Accepted:

@@ -14,6 +14,7 @@ from customhouse.errors import CustomhouseError
 from customhouse.logs import get
 from customhouse.metrics import ATTEMPT_SECONDS, DELIVERIES, DELIVERY_LATENCY, IN_FLIGHT, RATE_LIMITED, RETRIES, Metrics
 from customhouse.outbound.deliver import Held, Sender, Throttled
+from customhouse.outbound.gate import Gate
 from customhouse.outbound.lanes import Lanes
 from customhouse.outbound.recorder import Recorder, release
 from customhouse.outbound.work import Result, Work
@@ -23,6 +24,8 @@ from customhouse.types import TenantId
 _log: Final = get("customhouse.outbound.engine")
 _HELD_PER_SLOT: Final = 4
 """Deliveries held in memory per in-flight slot: enough to keep the slots busy, few enough to be found again soon after a kill."""
+_LEAST_DEEP: Final = 8
+"""Deliveries of one connection that are held before an event waits for a place, however many connections there are."""
 _HELD_PAUSE: Final = 5.0
 _LIMITED_AHEAD: Final = 20.0
 """Of a connection with a rate limit, what can be sent in this time is held in memory; the rest waits in the database."""
@@ -47,6 +50,7 @@ class Engine:
         concurrency: int,
         per_connection: int,
         attempt_seconds: float,
+        accept_wait: float,
         on_gone: Callable[[Work], Awaitable[None]],
         on_sent: Callable[[Result], None],
     ) -> None:
@@ -62,6 +66,7 @@ class Engine:
             concurrency: attempts on the wire at once.
             per_connection: attempts on the wire at once for one connection (the bulkhead).
             attempt_seconds: the longest that an attempt takes; none starts with less than that left of its lease.
+            accept_wait: seconds for which the gate holds a publish call while this process is behind.
             on_gone: told the delivery that was answered 410, once that is written.
             on_sent: told what came of each attempt, once that is written.
         """
@@ -79,6 +84,10 @@ class Engine:
             held_per_slot=_HELD_PER_SLOT,
             slots_per_lane=per_connection,
         )
+        self._half = concurrency * _HELD_PER_SLOT // 2
+        self._deep = max(per_connection * _HELD_PER_SLOT, self._half // 2)
+        self.gate = Gate(self, clock.monotonic, metrics, longest=accept_wait)
+        """Where an event waits for its places before it is accepted."""
         self._in_flight = 0
         self.behind = asyncio.Event()
         """Set when a delivery found no place: the database has more than was handed over."""
@@ -129,6 +138,14 @@ class Engine:
     def unreserve(self, connection_id: UUID) -> None:
         """Give a place back."""
         self._lanes.unreserve(connection_id)
+        self.gate.freed(connection_id)
+
+    def deep(self, connection_id: UUID) -> int:
+        """Return by how many deliveries a connection is past the depth at which an event is to wait at the gate: its part of half the room.
+
+        Below it, memory takes in a burst; above it there is still room for what is claimed from the database.
+        """
+        return self._lanes.depth(connection_id) - max(_LEAST_DEEP, min(self._deep, self._half // max(1, self._lanes.count)))
 
     def start(self, work: Work) -> None:
         """Take a durable delivery into its reserved place."""
@@ -216,6 +233,7 @@ class Engine:
     async def _record(self, result: Result) -> None:
         if result.latency_ms is not None:
             self._attempt_time.observe(result.latency_ms / 1000)
+            self.gate.attempted(result.work.connection_id, result.latency_ms / 1000)
         if not await self._recorder.record(result):
             self._outcomes["lost_lease"].inc()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ class GroupCommit(Generic[Item, Result]):
         at_once: int,
         most_waiting: int,
         observe: Callable[[int], None] = lambda _size: None,
+        patience: float = math.inf,
         pace: float = 0.0,
         urgent: Callable[[Item], bool] = lambda _item: False,
     ) -> None:
@@ -35,6 +37,7 @@ class GroupCommit(Generic[Item, Result]):
             at_once: flushes under way at the same time.
             most_waiting: items that may wait; more are refused at the door.
             observe: told the size of each group.
+            patience: seconds that an item waits for its flush to begin, at most; then it is refused.
             pace: seconds from the begin of one flush to that of the next. Whoever comes after a quiet time goes at once; those that come
                 faster share a flush, which costs each of them less. A full group does not wait.
             urgent: tells for which items the pace is not kept.
@@ -44,12 +47,14 @@ class GroupCommit(Generic[Item, Result]):
         self._at_once = at_once
         self._most_waiting = most_waiting
         self._observe = observe
+        self._patience = patience
+        self._impatient: asyncio.TimerHandle | None = None
         self._pace = pace
         self._urgent = urgent
         self._last_begin = float("-inf")
         self._pacing: asyncio.TimerHandle | None = None
         self._hurried = False
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -61,12 +66,15 @@ class GroupCommit(Generic[Item, Result]):
         """Wait until the item's group is written.
 
         Raises:
-            Overloaded: too many wait already, or the door is closed; nothing was written.
+            Overloaded: too many wait already or for too long, or the door is closed; nothing was written.
         """
         if self._closed or len(self._waiting) >= self._most_waiting:
             raise Overloaded
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, future, loop.time()))
+        if self._impatient is None and self._patience < math.inf:
+            self._impatient = loop.call_later(self._patience, self._refuse_late)
         self._hurried = self._hurried or self._urgent(item)
         self._start()
         return await future
@@ -76,6 +84,17 @@ class GroupCommit(Generic[Item, Result]):
             task = asyncio.get_running_loop().create_task(self._run())
             self._under_way.add(task)
             task.add_done_callback(self._finished)
+
+    def _refuse_late(self) -> None:
+        """Refuse what has waited for too long: its place in the line goes to those that come later."""
+        self._impatient = None
+        loop = asyncio.get_running_loop()
+        while self._waiting and (left := self._waiting[0][2] + self._patience - loop.time()) <= 0:
+            _, future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(Overloaded("The database is behind; nothing was written."))
+        if self._waiting:
+            self._impatient = loop.call_later(left, self._refuse_late)
 
     def _may_begin(self) -> bool:
         if not self._pace:
@@ -108,13 +127,13 @@ class GroupCommit(Generic[Item, Result]):
             return
         self._observe(len(group))
         try:
-            results = await self._flush([item for item, _ in group])
+            results = await self._flush([item for item, _, _ in group])
         except BaseException as error:
-            for _, future in group:
+            for _, future, _ in group:
                 if not future.done():
                     future.set_exception(error)
             raise
-        for (_, future), result in zip(group, results, strict=True):
+        for (_, future, _), result in zip(group, results, strict=True):
             if future.done():
                 continue
             if isinstance(result, BaseException):
@@ -127,6 +146,9 @@ class GroupCommit(Generic[Item, Result]):
         self._closed = True
         if self._pacing is not None:
             self._pacing.cancel()
+        if self._impatient is not None:
+            self._impatient.cancel()
+            self._impatient = None
         while self._under_way or self._waiting:
             self._start()
             await asyncio.wait(self._under_way)

@@ -81,6 +81,16 @@ class Lanes:
             if (most := lane.most or self._most_in(connection_id)) - lane.held < max(1, min(count, most // 2))
         ]
 
+    @property
+    def count(self) -> int:
+        """How many connections have anything held."""
+        return len(self._lanes)
+
+    def depth(self, connection_id: UUID) -> int:
+        """Return how many deliveries of a connection are held."""
+        lane = self._lanes.get(connection_id)
+        return 0 if lane is None else lane.held
+
     def slots(self, connection_id: UUID) -> int:
         """Return how many attempts a connection may have on the wire now."""
         return self._narrowed.get(connection_id, self._slots_per_lane)

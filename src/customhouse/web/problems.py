@@ -44,6 +44,7 @@ KINDS: Final[dict[type[CustomhouseError], Kind]] = {
     errors.PolicyViolation: Kind(422, "The privacy policy refuses the event"),
     errors.EgressRefused: Kind(422, "The address may not be dialled"),
     errors.Overloaded: Kind(503, "Too much to do right now", 1),
+    errors.TooManyRequests: Kind(429, "Too many events at once", 1),
     errors.DatabaseUnavailable: Kind(503, "The database does not answer", 1),
     errors.KeyServiceUnavailable: Kind(503, "The key service does not answer", 5),
 }

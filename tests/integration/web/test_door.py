@@ -14,7 +14,7 @@ import pytest
 from customhouse import logs
 from customhouse.app import App
 from customhouse.config import Address
-from customhouse.errors import DatabaseUnavailable, KeyServiceUnavailable, Overloaded
+from customhouse.errors import DatabaseUnavailable, KeyServiceUnavailable, Overloaded, TooManyRequests
 from customhouse.outbound.accept import Accepted
 from customhouse.outbound.requests import EventRequest
 from customhouse.web.asgi import create
@@ -128,6 +128,7 @@ async def test_what_passes_by_itself_says_when_to_come_back(app: App, request_by
         (DatabaseUnavailable(), 503, "1"),
         (KeyServiceUnavailable(), 503, "5"),
         (Overloaded(retry_after=7), 503, "7"),
+        (TooManyRequests(), 429, "1"),
     ):
 
         async def busy(_call: Any, _receive: Any, error: Exception = error) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from customhouse.cli.bench.receiver import percentile
 
 _ACCEPTED: Final = b"HTTP/1.1 202"
 _BUSY: Final = (b"HTTP/1.1 429", b"HTTP/1.1 503")
-_PAUSE: Final = 0.05
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *([0-9]{1,5})\r\n", re.IGNORECASE)
+_PAUSE: Final = 1.0
+"""Where a refusal does not say for how long."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Counts:
 
     accepted: int = 0
     busy: int = 0
+    """Answered 429 or 503."""
+    paused: float = 0.0
+    """Seconds that connections have waited because of that, all together."""
     failed: int = 0
     latencies: list[float] = field(default_factory=list)
 
@@ -93,7 +99,8 @@ class _Client(asyncio.Protocol):
         stop = self._buffer.find(b"\r\n", place)
         whole = end + 4 + (int(self._buffer[place + 15 : stop]) if place >= 0 else 0)
         if len(self._buffer) >= whole and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(self._buffer[:12])
+            status = self._buffer[:12]
+            self._waiter.set_result(status if status == _ACCEPTED else self._buffer[: end + 2])
             self._buffer = self._buffer[whole:]
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,11 +108,17 @@ class _Client(asyncio.Protocol):
             self._waiter.set_exception(exc or ConnectionResetError())
 
     async def ask(self, request: bytes) -> bytes:
+        """Send, and return the status line's first bytes of a 202, the whole head of anything else."""
         if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError
         self._waiter = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return await self._waiter
+
+
+def _pause(head: bytes) -> float:
+    said = _RETRY_AFTER.search(head)
+    return _PAUSE if said is None else float(said[1])
 
 
 async def run(plan: Plan) -> dict[str, Any]:
@@ -132,13 +145,15 @@ async def run(plan: Plan) -> dict[str, Any]:
                 number = next(numbers)
                 before, after = prepared[number % len(prepared)]
                 sent = time.perf_counter()
-                status = await client.ask(b"%b%d%b" % (before, number, after))
+                answer = await client.ask(b"%b%d%b" % (before, number, after))
                 counts.latencies.append(time.perf_counter() - sent)
-                if status == _ACCEPTED:
+                if answer == _ACCEPTED:
                     counts.accepted += 1
-                elif status in _BUSY:
+                elif answer.startswith(_BUSY):
                     counts.busy += 1
-                    await asyncio.sleep(_PAUSE)
+                    pause = min(_pause(answer), max(0.0, end - loop.time()))
+                    counts.paused += pause
+                    await asyncio.sleep(pause)
                 else:
                     counts.failed += 1
         except OSError:
@@ -153,6 +168,7 @@ async def run(plan: Plan) -> dict[str, Any]:
     return {
         "accepted": counts.accepted,
         "busy": counts.busy,
+        "paused_seconds": round(counts.paused, 3),
         "failed": counts.failed,
         "seconds": took,
         "accept_ms": {name: percentile(ordered, share) * 1000 for name, share in {"p50": 0.5, "p99": 0.99}.items()} if ordered else {},
