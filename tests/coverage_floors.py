@@ -10,6 +10,7 @@ from typing import Any
 
 FULL = (
     "customhouse_receiver/verify.py",
+    "customhouse/crypto/certificates.py",
     "customhouse/crypto/envelope.py",
     "customhouse/crypto/signatures.py",
     "customhouse/providers/failures.py",

@@ -126,6 +126,23 @@ async def test_deliveries_go_no_faster_than_their_limit(app: App, tenant: Tenant
     assert await owner.fetchval("select count(*) from attempts where outcome <> 'delivered'") == 0
 
 
+async def test_whoever_would_wait_longer_than_a_lease_allows_waits_in_the_database(
+    app: App, tenant: TenantId, receiver: Recorder, owner: asyncpg.Connection
+) -> None:
+    app.throttle.share(1, app.clock.monotonic() + 3600, joined=True)
+    await connect(app, tenant, receiver.url(), rate_limit=SLOW)
+    await publish(app, tenant)
+
+    async def given_back() -> bool:
+        return bool(await owner.fetchval("select owner is null and attempts = 0 and next_at > now() + interval '30 s' from delivery_queue"))
+
+    await until(given_back)
+    assert receiver.received == []
+    app.throttle.share(1, app.clock.monotonic() - 3600, joined=True)
+    await hasten(owner)
+    await receiver.wait_for(1)
+
+
 async def test_limits_of_two_tenants_are_two(app: App, receiver: Recorder, owner: asyncpg.Connection) -> None:
     for name in ("acme", "other"):
         tenant = await make_tenant(app, name)

@@ -116,11 +116,11 @@ def test_a_certificate_for_clients_for_all_or_without_a_word_is_taken(use: Use) 
     read(issued.chain, issued.private_key)
 
 
-def test_a_certificate_that_is_not_for_signatures_is_refused() -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
+def for_use(*, digital_signature: bool) -> Issued:
+    """A certificate that says what its key may do."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     usage = x509.KeyUsage(
-        digital_signature=False,
+        digital_signature=digital_signature,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
@@ -132,13 +132,18 @@ def test_a_certificate_that_is_not_for_signatures_is_refused() -> None:
     )
     made = (
         x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([]), key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
+        .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(usage, critical=True)
         .sign(ROOT.key, hashes.SHA256())
     )
-    issued = Issued((made,), key)
-    ((pointer, detail),) = faults(issued.chain, issued.private_key, now + timedelta(hours=1))
+    return Issued((made,), key)
+
+
+def test_a_certificate_whose_key_may_not_sign_is_refused_and_one_whose_key_may_is_taken() -> None:
+    signs, does_not = for_use(digital_signature=True), for_use(digital_signature=False)
+    read(signs.chain, signs.private_key)
+    ((pointer, detail),) = faults(does_not.chain, does_not.private_key)
     assert (pointer, "key usage" in detail) == (CHAIN, True)
 
 
