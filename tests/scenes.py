@@ -62,3 +62,12 @@ async def hasten(owner: asyncpg.Connection) -> None:
         where q.tenant_id = free.tenant_id and q.delivery_id = free.delivery_id
         """
     )
+
+
+async def still(app: App, *loops: str) -> None:
+    """End loops of a service, as `jobs` or `claims`, so that a test alone decides when their work is done."""
+    for task in app._tasks:
+        # The job queue's library may take the first cancellation for a reason to end its own loops only.
+        while task.get_name() in loops and not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.2)

@@ -16,9 +16,15 @@ from customhouse.outbound.roster import SQL
 from customhouse.types import PLATFORM, TenantId
 from tests.conftest import NOT_REPEATED, running
 from tests.receivers import Recorder, recorder, status
-from tests.scenes import connect, hasten, make_tenant, publish, settled, until
+from tests.scenes import connect, hasten, make_tenant, publish, settled, still, until
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+async def no_jobs(app: App) -> None:
+    """A periodic job that runs by itself would do what a test counts."""
+    await still(app, "jobs")
 
 
 async def seen(app: App, made: Made, *, failing: bool) -> Connection:

@@ -23,9 +23,15 @@ from customhouse.outbound.roster import SQL
 from customhouse.types import JsonObject, TenantId
 from tests.conftest import running
 from tests.receivers import Received, Recorder, recorder, status
-from tests.scenes import connect, hasten, make_tenant, publish, settled, until
+from tests.scenes import connect, hasten, make_tenant, publish, settled, still, until
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+async def no_jobs(app: App) -> None:
+    """A periodic job that runs by itself would do what a test counts."""
+    await still(app, "jobs")
 
 
 def numbers(received: list[Received]) -> dict[str, list[int]]:
