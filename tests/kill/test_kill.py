@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import asyncpg
@@ -196,3 +197,62 @@ async def test_a_kill_at_any_failpoint_loses_nothing(tmp_path: Path, name: str) 
         arrived = stage.arrived()
         assert publisher.accepted == arrived.keys() == {f"kill-{number}" for number in range(300)}
         assert sum(arrived.values()) - len(arrived) <= MOST_HELD
+
+
+async def test_each_keys_events_arrive_in_order_through_kills_and_failures(tmp_path: Path) -> None:
+    """Each number follows the 202 of the one before; the service is killed twice on the way, and every seventh request is refused."""
+    keys, numbers = 12, 25
+    async with scene(tmp_path / "scene") as stage:
+        asked = count()
+
+        async def answer(_request: Received) -> bytes:
+            await asyncio.sleep(0.01)
+            return status(503 if next(asked) % 7 == 3 else 204)
+
+        stage.receiver.answer = answer
+        accepted: set[tuple[str, int]] = set()
+        repeated = 0
+
+        async def publish_all(key: str) -> None:
+            nonlocal repeated
+            async with httpx.AsyncClient(base_url=stage.service.base, trust_env=False, timeout=30) as client:
+                for n in range(numbers):
+                    body = {
+                        "tenant_id": "acme", "event_type": "order.created", "event_id": f"{key}-{n}", "ordering_key": key,
+                        "data": {"key": key, "n": n},
+                    }  # fmt: skip
+                    while (key, n) not in accepted:
+                        try:
+                            reply = await client.post("/v1/events", json=body, headers={"Authorization": f"Bearer {TOKEN}"})
+                        except httpx.TransportError:
+                            reply = None
+                        if reply is not None and reply.status_code == httpx.codes.ACCEPTED:
+                            accepted.add((key, n))
+                        else:
+                            assert reply is None or reply.status_code in {429, 503}, reply.text
+                            repeated += 1
+                            await asyncio.sleep(0.1)
+
+        def arrived() -> list[tuple[str, int]]:
+            sent = (json.loads(request.body)["data"] for request in stage.receiver.received)
+            return [(data["key"], data["n"]) for data in sent]
+
+        quick = {"CUSTOMHOUSE_RETRY_SCHEDULE": ",".join(["1s"] * 20)}
+        await stage.service.start(**quick, CUSTOMHOUSE_FAILPOINTS="deliver.after_send=kill:40")
+        publishing = asyncio.gather(*(publish_all(f"key-{place}") for place in range(keys)))
+        for following in ({"CUSTOMHOUSE_FAILPOINTS": "record.before_commit=kill:20"}, {}):
+            assert await stage.service.died() == -signal.SIGKILL
+            assert len(set(arrived())) < keys * numbers, "a kill without work in flight proves nothing"
+            await stage.service.start(**quick, **following)
+        async with asyncio.timeout(150):
+            await publishing
+            while len(set(arrived())) < keys * numbers:
+                await stage.receiver.wait_for(len(stage.receiver.received) + 1, within=60)
+        await stage.queue_is_empty(within=60)
+        of_key: dict[str, list[int]] = {}
+        for key, n in arrived():
+            of_key.setdefault(key, []).append(n)
+        # The head may come again, before the next and never after it: so what arrived is sorted, and nothing is left out.
+        assert of_key == {key: sorted(came) for key, came in of_key.items()}
+        assert {key: set(came) for key, came in of_key.items()} == {f"key-{place}": set(range(numbers)) for place in range(keys)}
+        assert repeated > 0
