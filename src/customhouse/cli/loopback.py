@@ -17,6 +17,7 @@ from customhouse.types import Json, Secret
 HOST: Final = "127.0.0.1"
 _SECONDS: Final = 30.0
 _CHUNK: Final = 65536
+_LARGEST: Final = 64 * 1024 * 1024
 _REQUEST_ERRORS: Final = 400
 
 
@@ -66,25 +67,41 @@ async def send(port: int, method: str, path: str, headers: Iterable[tuple[str, s
     Raises:
         NoAnswer: nobody listens, or the answer is none.
     """
-    head = [f"{method} {path} HTTP/1.1", f"Host: {HOST}:{port}", "Connection: close", f"Content-Length: {len(body)}"]
-    head += [f"{name}: {value}" for name, value in headers]
-    reading = _Reader()
-    parser = httptools.HttpResponseParser(reading)
     try:
         async with asyncio.timeout(_SECONDS):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
-                writer.write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
-                while not reading.complete:
-                    chunk = await reader.read(_CHUNK)
-                    if not chunk:
-                        raise NoAnswer(f"Port {port} closed the connection without a whole answer to {method} {path}.")
-                    parser.feed_data(chunk)
+                return await exchange(reader, writer, request_bytes(f"{HOST}:{port}", method, path, headers, body))
             finally:
                 writer.close()
-    except (OSError, httptools.HttpParserError) as error:
+    except (OSError, EOFError, httptools.HttpParserError) as error:
         # TimeoutError is an OSError.
         raise NoAnswer(f"Port {port} does not answer {method} {path} ({type(error).__name__}).") from error
+
+
+def request_bytes(host: str, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    """Return a whole request, the only one on its connection."""
+    head = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer:
+    """Send a request and read its answer.
+
+    Raises:
+        OSError, EOFError, httptools.HttpParserError: there is none, or no whole one.
+    """
+    reading = _Reader()
+    parser = httptools.HttpResponseParser(reading)
+    writer.write(request)
+    while not reading.complete:
+        chunk = await reader.read(_CHUNK)
+        if not chunk:
+            raise EOFError
+        parser.feed_data(chunk)
+        if len(reading.answer.body) > _LARGEST:
+            raise EOFError
     reading.answer.status = parser.get_status_code()
     return reading.answer
 

@@ -6,19 +6,13 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
-
-import typer
 
 from customhouse import config, logs
 from customhouse.app import App, migrate_store, open_store
-from customhouse.canonical import dump
-from customhouse.types import PLATFORM, Json
+from customhouse.cli.options import AsJson, Dev, aside, say_json
+from customhouse.types import PLATFORM
 
-Dev = Annotated[bool, typer.Option("--dev", help="Take unset settings as `customhouse up` does (ENVIRONMENT=dev).")]
-"""The option of commands that look at what `up` runs."""
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-"""The option of commands that print data."""
+__all__ = ["AsJson", "Dev", "aside", "opened", "quiet_logs", "say_json", "settings"]
 
 
 def settings(*, dev: bool) -> config.Settings:
@@ -56,13 +50,3 @@ async def opened(chosen: config.Settings) -> AsyncIterator[App]:
             await app.stop()
     finally:
         await asyncio.to_thread(store.close)
-
-
-def say_json(value: Json) -> None:
-    """Print a value as JSON on standard output."""
-    sys.stdout.write(f"{dump(value).decode()}\n")
-
-
-def aside(text: str) -> None:
-    """Tell a person something on standard error, so that standard output stays what was asked for."""
-    sys.stderr.write(f"{text}\n")

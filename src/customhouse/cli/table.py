@@ -30,6 +30,7 @@ _ALL: Final = (
     Entry("up", "serve", "up", "Run everything on this machine, with the settings of a developer."),
     Entry("serve", "serve", "serve_command", "Run the service: API, worker and, without DATABASE_URL, its own PostgreSQL."),
     Entry("work", "serve", "work", "Deliver and run jobs, without an API: more hands for the same database."),
+    Entry("send", "send", "send", "Publish an event, and with --wait show what becomes of its deliveries."),
     Entry("doctor", "doctor", "doctor", "Look at every part and say what to do."),
     Entry("db", "schema", "app", "The database: bring its schema to this version, or tell what it lacks."),
     Entry("tenant", "admin", "tenant_app", "Tenants: the customer organisations of the host application."),
