@@ -178,7 +178,7 @@ async def once(
 ) -> dict[str, object]:
     """Measure one number of callers."""
     spy.statements.clear()
-    profile = cProfile.Profile(time.thread_time) if options.profile else None
+    profile = cProfile.Profile() if options.profile else None
     before = cpu(os.getpid()), {pid: cpu(pid) for pid in children(master)}
     begun = time.perf_counter()
     if profile is not None:
@@ -186,7 +186,7 @@ async def once(
     await run(app, tenants, options.events, at_once, options.rate)
     if profile is not None:
         profile.disable()
-        pstats.Stats(profile).sort_stats("cumtime").print_stats(75)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(60)
     took = time.perf_counter() - begun
     postgres = sum(cpu(pid) - before[1].get(pid, 0.0) for pid in children(master))
     return {

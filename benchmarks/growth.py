@@ -40,7 +40,7 @@ _GROWN: Final = 1000
 _SIDES: Final = ("history", "none")
 
 
-async def growth(rows: int, rounds: int, seconds: float, asks: int, step: Step) -> dict[str, Any]:
+async def growth(rows: int, rounds: int, seconds: float, asks: int, processes: int, step: Step) -> dict[str, Any]:
     """Make both sides, measure them in turn."""
     with tempfile.TemporaryDirectory(prefix="customhouse-growth-") as directory:
         places = {side: Path(directory) / side for side in _SIDES}
@@ -65,7 +65,7 @@ async def growth(rows: int, rounds: int, seconds: float, asks: int, step: Step) 
                 # Whoever comes second meets warmer caches: each side comes first in turn.
                 for side in _SIDES if number % 2 == 0 else _SIDES[::-1]:
                     step(f"round {number + 1} of {rounds}: {side}", done=number * 2 + (side != _SIDES[number % 2]), total=rounds * 2)
-                    async with stage(places[side]) as on:
+                    async with stage(places[side], processes=processes) as on:
                         meters = Round(on)
                         sent, got = await publish(on, into, tenants, Load(seconds), at_begin=meters.begin)
                         cost[side].append(await meters.end(got["distinct"]))
@@ -80,7 +80,7 @@ async def growth(rows: int, rounds: int, seconds: float, asks: int, step: Step) 
     ratio = medians["history"] / medians["none"]
     return {
         "run": "growth",
-        "workload": {"rows": rows, "rounds": rounds, "seconds": seconds, "tenants": TENANTS},
+        "workload": {"rows": rows, "rounds": rounds, "seconds": seconds, "tenants": TENANTS, "processes": processes},
         "history": asdict(made) | {"seconds_to_make": seconds_to_make},
         "delivered_per_second": delivered,
         "median": medians,
@@ -220,10 +220,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="how long each round publishes")
     parser.add_argument("--asks", type=int, default=200, help="calls per route that reads")
+    parser.add_argument("--processes", type=int, default=1, help="processes of the service")
     given: argparse.Namespace = parser.parse_args(arguments)
 
     def make(step: Step) -> Any:
-        return growth(given.rows, given.rounds, given.seconds, given.asks, step)
+        return growth(given.rows, given.rounds, given.seconds, given.asks, given.processes, step)
 
     return report.run(make, given, view)
 

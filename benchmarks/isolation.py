@@ -97,15 +97,14 @@ class Gauge:
             await asyncio.sleep(_SAMPLE)
 
 
-async def measure(rate: float, seconds: float, *, bad: bool) -> dict[str, Any]:
+async def measure(rate: float, seconds: float, processes: int, *, bad: bool) -> dict[str, Any]:
     """Run one round on a service of its own."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="customhouse-isolation-")))
         ends = [await stack.enter_async_context(bad_endpoint(drips=drips)) for drips in (False, True)] if bad else []
         into = await stack.enter_async_context(sink())
-        on = await stack.enter_async_context(
-            stage(directory / "data", CONNECTION_CONCURRENCY=str(CAP), WORKER_CONCURRENCY=str(CONCURRENCY))
-        )
+        caps = {"CONNECTION_CONCURRENCY": str(CAP), "WORKER_CONCURRENCY": str(CONCURRENCY)}
+        on = await stack.enter_async_context(stage(directory / "data", caps, processes=processes))
         tenants = await set_tenants(on, into, TENANTS - 2)
         crowd = []
         for place, end in enumerate(ends):
@@ -148,13 +147,13 @@ async def _good(on: Stage) -> int:
     return int(await on.ask("select count(*) from deliveries where tenant_id like 'bench-%'"))
 
 
-async def isolation(rate: float, seconds: float, rounds: int, step: Step) -> dict[str, Any]:
+async def isolation(rate: float, seconds: float, rounds: int, processes: int, step: Step) -> dict[str, Any]:
     """Measure in turn, without and with the two bad endpoints."""
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in _SIDES}
     for number in range(rounds):
         for side in _SIDES if number % 2 == 0 else _SIDES[::-1]:
             step(f"round {number + 1} of {rounds}: {side} bad endpoints", done=number * 2 + (side != _SIDES[number % 2]), total=rounds * 2)
-            found[side].append(await measure(rate, seconds, bad=side == "with"))
+            found[side].append(await measure(rate, seconds, processes, bad=side == "with"))
     median = {
         side: {name: statistics.median(one["latency_ms"][name] for one in found[side]) for name in ("p50", "p99", "max")} for side in _SIDES
     }
@@ -162,7 +161,14 @@ async def isolation(rate: float, seconds: float, rounds: int, step: Step) -> dic
     held = [most for one in found["with"] for most in one["held"].values()]
     return {
         "run": "isolation",
-        "workload": {"tenants": TENANTS, "rate": rate, "seconds": seconds, "rounds": rounds, "cap": CAP, "concurrency": CONCURRENCY},
+        "workload": {
+            "tenants": TENANTS,
+            "rate": rate,
+            "seconds": seconds,
+            "rounds": rounds,
+            "cap": CAP * processes,
+            "concurrency": CONCURRENCY * processes,
+        },
         "latency_ms": median,
         "p50_ratio": median["with"]["p50"] / median["without"]["p50"],
         "most_held": {name: max(one["held"][name] for one in found["with"]) for name in found["with"][0]["held"]},
@@ -171,9 +177,9 @@ async def isolation(rate: float, seconds: float, rounds: int, step: Step) -> dic
             {
                 "everything for the good endpoints is delivered": all(one["delivered"] == one["expected"] > 0 for one in everything),
                 "nothing is refused": not any(one["refused"] for one in everything),
-                "a bad endpoint never holds more attempts than its cap": bool(held) and max(held) <= CAP,
+                "a bad endpoint never holds more attempts than its cap": bool(held) and max(held) <= CAP * processes,
                 "the metrics never show more attempts on the wire than the service may have": all(
-                    one["samples"] and one["most_in_flight"] <= CONCURRENCY for one in everything
+                    one["samples"] and one["most_in_flight"] <= CONCURRENCY * processes for one in everything
                 ),
                 "the bad endpoints were really tried": all(min(one["attempts_taken"].values()) > 1 for one in found["with"]),
                 "the others' p50 is within 20 % of a run without": median["with"]["p50"] <= _P50_RATIO * median["without"]["p50"],
@@ -191,7 +197,7 @@ def view(result: dict[str, Any]) -> None:
         ("bad endpoints", "p50", "p99", "max"),
     )
     held = ", ".join(f"{name} {most}" for name, most in result["most_held"].items())
-    print(f"p50 ratio {result['p50_ratio']:.2f}; attempts held at most: {held} (cap {CAP})")
+    print(f"p50 ratio {result['p50_ratio']:.2f}; attempts held at most: {held} (cap {result['workload']['cap']})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,10 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=300.0, help="events per second for the good ones")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each round publishes")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=1, help="processes of the service; the cap counts for each")
     given: argparse.Namespace = parser.parse_args(arguments)
 
     def make(step: Step) -> Any:
-        return isolation(given.rate, given.seconds, given.rounds, step)
+        return isolation(given.rate, given.seconds, given.rounds, given.processes, step)
 
     return report.run(make, given, view)
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-import psutil
 from benchmarks.stage import Stage
+
+from customhouse.cli.bench import usage
 
 _HEAD = 5
 _COUNTED = {ord("E"), ord("Q")}
@@ -21,19 +22,18 @@ class Reading:
 
     service_cpu: float
     postgres_cpu: float
-    service_rss: int
+    service_rss: float
     transactions: int
 
 
 async def read(stage: Stage) -> Reading:
-    """Read the meters. The processes of an embedded server that ended meanwhile count for their postmaster."""
+    """Read the meters, those of all processes of the service together."""
     # What a backend has not reported yet, it does within a second of being idle.
     transactions: int = await stage.ask("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
-    service = family(stage.pid)
     return Reading(
-        sum(map(_cpu, service)),
-        sum(map(_cpu, family(stage.postmaster))) + _ended(stage.postmaster),
-        sum(map(_rss, service)),
+        usage.cpu_of_service(stage.pid, stage.directory),
+        usage.cpu_of_postgres(stage.directory),
+        usage.memory_of_service(stage.pid, stage.directory)[0],
         transactions,
     )
 
@@ -60,35 +60,6 @@ class Round:
             "transactions": (after.transactions - self.before.transactions) / each,
             "service_rss_mb": after.service_rss / 1e6,
         }
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it has started, the embedded server and its guard not among them: they belong to nobody."""
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _cpu(process: psutil.Process) -> float:
-    with suppress(psutil.NoSuchProcess):
-        times = process.cpu_times()
-        return float(times.user + times.system)
-    return 0.0
-
-
-def _ended(pid: int) -> float:
-    with suppress(psutil.NoSuchProcess):
-        times = psutil.Process(pid).cpu_times()
-        return float(times.children_user + times.children_system)
-    return 0.0
-
-
-def _rss(process: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess):
-        return int(process.memory_info().rss)
-    return 0
 
 
 @dataclass

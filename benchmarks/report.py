@@ -21,6 +21,7 @@ from rich.table import Table
 from customhouse.canonical import dump
 from customhouse.errors import CustomhouseError
 
+_WIDTH = 160
 Step = Callable[..., None]
 """`step("words")` says what happens now; `step("words", done=…, total=…)` moves the bar too."""
 
@@ -78,7 +79,9 @@ def show(title: str, rows: Sequence[Sequence[str]], head: Sequence[str]) -> None
         table.add_column(name, justify="left" if place == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # Where nobody looks, in a file or a log, a table needs its width too.
+    console = Console()
+    Console(width=console.width if console.is_terminal else _WIDTH).print(table)
 
 
 def finish(result: dict[str, Any], options: argparse.Namespace, view: Callable[[dict[str, Any]], None]) -> int:

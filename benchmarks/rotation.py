@@ -125,7 +125,7 @@ async def rotation(rate: float, lead: float, overlap: int, step: Step) -> dict[s
     """Run once."""
     schedule = ",".join(["1s"] * 20)
     with tempfile.TemporaryDirectory(prefix="customhouse-rotation-") as directory:
-        async with recorder() as receiver, stage(Path(directory) / "data", RETRY_SCHEDULE=schedule) as on:
+        async with recorder() as receiver, stage(Path(directory) / "data", {"RETRY_SCHEDULE": schedule}) as on:
             step("making six connections")
             # The connections are made before the first key turns, however slow the machine.
             ends, turn = await set_up(on, receiver.url(""), datetime.now(UTC) + timedelta(seconds=lead), overlap)

@@ -300,7 +300,7 @@ class Soak:
 async def set_up(directory: Path, events: int, rate: float, seed: int) -> AsyncIterator[Soak]:
     """Start everything: one tenant, one connection."""
     settings = {"WORKER_CONCURRENCY": str(CONCURRENCY), "CONNECTION_CONCURRENCY": str(CONCURRENCY)}
-    async with recorder() as receiver, stage(directory, **settings) as on:
+    async with recorder() as receiver, stage(directory, settings) as on:
         await on.tenant("soak")
         made = await on.connect("soak", receiver.url("/hook"))
         arrivals = Arrivals(Keyring({made.key_id: made.secret}))

@@ -113,7 +113,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(directory: Path, **settings: str) -> AsyncIterator[Stage]:
+async def stage(directory: Path, settings: Mapping[str, str] | None = None, *, processes: int = 1) -> AsyncIterator[Stage]:
     """Start PostgreSQL and the service on a folder (again), with these settings (without their prefix); end both."""
     directory.mkdir(parents=True, exist_ok=True)
     cluster = await asyncio.to_thread(open_cluster, directory / "postgres")
@@ -123,7 +123,8 @@ async def stage(directory: Path, **settings: str) -> AsyncIterator[Stage]:
         "PLATFORM_KEY": TOKEN,
         "EGRESS_ALLOW": "127.0.0.0/8",
         "LOG_LEVEL": "warning",
-        **settings,
+        **({"PROCESSES": str(processes)} if processes > 1 else {}),
+        **(settings or {}),
     }
     service = Service({f"CUSTOMHOUSE_{name}": value for name, value in environ.items()}, directory)
     try:

@@ -57,3 +57,13 @@ def test_a_rotation_under_load_leaves_nothing_unverifiable() -> None:
     both = {name: one for name, one in found["receivers"].items() if name.endswith("both")}
     assert len(both) == 2
     assert all(one["refused"] == 0 and one["verified_events"] == found["events"] > 0 for one in both.values())
+
+
+def test_a_small_run_of_costs_counts_statements_and_finds_them_shared() -> None:
+    found = run("cost", "--loads", "20,max", "--processes", "1,2", "--seconds", "2")
+    assert len(found["rows"]) == 4
+    for row in found["rows"]:
+        assert row["accepted"] == row["delivered"] > 0
+        assert row["service_cpu_us"] > 0
+        assert row["postgres_cpu_us"] > 0
+    assert found["against_one_process"].keys() == {"1", "2"}

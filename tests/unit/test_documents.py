@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -89,3 +91,16 @@ def test_no_lock_or_document_holds_an_index_address() -> None:
     option = "index" + "-url"
     assert [file.name for file in files if f"--{option}" in file.read_text(encoding="utf-8")] == []
     assert not (ROOT / "uv.lock").exists()
+
+
+def test_the_figures_on_scaling_are_those_of_the_committed_runs_and_all_of_them_hold() -> None:
+    spec = importlib.util.spec_from_file_location("make_scaling", ROOT / "docs" / "make_scaling.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (ROOT / "docs" / "explanation" / "scaling-out.md").read_text(encoding="utf-8")
+    assert script.filled(page) == page
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "results").glob("*.json")]
+    assert {one["run"] for one in results} <= set(script.TABLES)
+    assert [one["run"] for one in results if not one["holds"]] == []

@@ -33,8 +33,6 @@ _DEFAULTS: Final[Mapping[str, str]] = {
     # Short statements: compiling them never pays.
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
-    # The queue's rows live for milliseconds: in a minute, dead ones would be most of what its indexes hold.
-    "autovacuum_naptime": "10s",
     "max_logical_replication_workers": "0",
     "idle_in_transaction_session_timeout": "60s",
 }

@@ -21,9 +21,6 @@ SILENCE_SECONDS: Final = 10.0
 _OWN_PATIENCE: Final = SILENCE_SECONDS * 0.7
 """This process stops sending before others may take it for dead."""
 
-_COUNTING_SHARE: Final = 0.02
-"""Of the time, at most so much goes into counting the queue: a long one is counted more seldom."""
-
 
 class Presence:
     """Beats, watches its own pulse, and recovers leases."""
@@ -37,7 +34,6 @@ class Presence:
         self._recovered = metrics.counter(LEASES_RECOVERED)
         self._depth = {state: metrics.gauge(QUEUE_DEPTH, state=state) for state in ("due", "waiting", "leased")}
         self._heard = float("-inf")
-        self._count_again = float("-inf")
 
     async def run(self) -> None:
         """Beat for ever."""
@@ -71,15 +67,7 @@ class Presence:
         if recovered:
             self._recovered.inc(recovered)
             _log.info("leases_recovered", count=recovered)
-        await self._count()
-
-    async def _count(self) -> None:
-        begun = self._clock.monotonic()
-        if begun < self._count_again:
-            return
         depth = (await self._database.call(SQL["queue_depth"]))[0]
-        ended = self._clock.monotonic()
-        self._count_again = ended + (ended - begun) / _COUNTING_SHARE
         for state, gauge in self._depth.items():
             gauge.set(depth[state])
 

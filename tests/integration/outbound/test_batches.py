@@ -16,11 +16,9 @@ from customhouse.clock import SystemClock
 from customhouse.config import load
 from customhouse.db import Database, Executor
 from customhouse.errors import CustomhouseError, IdempotencyConflict, NotFound
-from customhouse.metrics import Metrics
 from customhouse.outbound.accept import Accepted
-from customhouse.outbound.presence import Presence
 from customhouse.outbound.roster import SQL
-from customhouse.types import Secret, TenantId
+from customhouse.types import Secret
 from tests.conftest import Server, running
 from tests.receivers import Recorder
 from tests.scenes import connect, make_tenant, publish, settled
@@ -221,36 +219,3 @@ async def test_leases_of_the_silent_are_freed_in_parts_and_those_of_the_living_a
     assert freed == expected
     assert await owner.fetchval("select count(*) from delivery_queue where owner is null and lease = 1") == expected
     assert await owner.fetchval("select count(*) from delivery_queue where owner = $1", lively) == LONG
-
-
-class SlowClock(SystemClock):
-    """A clock by which every glance takes a second."""
-
-    def __init__(self) -> None:
-        self.glances = 0
-
-    def monotonic(self) -> float:
-        self.glances += 1
-        return float(self.glances)
-
-
-async def test_a_queue_that_takes_long_to_count_is_counted_seldom(app: App, tenant: TenantId, owner: asyncpg.Connection) -> None:
-    clock = SlowClock()
-    metrics = Metrics("1.0.0")
-    presence = Presence(app.database, app.engine, app.throttle, clock, metrics)
-
-    async def counted() -> str:
-        await presence.beat()
-        return metrics.render().decode().partition('customhouse_queue_depth{state="waiting"} ')[2].partition("\n")[0]
-
-    assert await counted() == "0.0"
-    await owner.execute(
-        """
-        insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version, next_at, expires_at)
-        values ('acme', $1, $1, $1, 0, 0, now() + interval '1 h', now() + interval '1 day')
-        """,
-        ids.new(),
-    )
-    assert await counted() == "0.0"
-    clock.glances += 50
-    assert await counted() == "1.0"
