@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from customhouse import ids
 from customhouse.errors import Invalid
+from customhouse.outbound import requests
 from customhouse.outbound.requests import EventRequest, check_key, read
 from tests.unit.test_canonical import values
 
@@ -153,3 +154,17 @@ def test_an_id_of_the_form_that_we_give_is_refused() -> None:
     assert faults_of(SOUND | {"event_id": ids.show("evt", ids.new())}) == ["/event_id"]
     for other in ("evt_1Nk3xS2eZvKYlo2C", "evt_1", ids.show("ord", ids.new()), "evt"):
         assert read(SOUND | {"event_id": other}).event_id == other
+
+
+@pytest.mark.parametrize("event_type", ["ada-at-example-dot-com", "customhouse.ping", "a b", "x" * 129, "", 5])
+def test_an_event_type_that_was_refused_is_refused_again(event_type: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(Invalid) as refused:
+            read({"event_type": event_type, "data": {}})
+        assert [fault.pointer for fault in refused.value.faults] == ["/event_type"]
+
+
+def test_no_number_of_event_types_fills_the_memory() -> None:
+    for number in range(1100):
+        assert read({"event_type": f"kind.{number}", "data": {}}).event_type == f"kind.{number}"
+    assert len(requests._sound_types) <= 1024
