@@ -125,6 +125,7 @@ class Acceptor:
             TooManyRequests: the tenant sends more than can be delivered or held now; repeat it later.
             Overloaded, DatabaseUnavailable, KeyServiceUnavailable: it was not accepted now; repeat it.
         """
+        self._engine.gate.check(tenant)
         self._enter(tenant)
         try:
             if request.ordering_key is None:

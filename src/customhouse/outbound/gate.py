@@ -28,7 +28,9 @@ _FEW: Final = 8
 _LEAST_CALLS: Final = 512
 """Calls that may wait, whatever the rate."""
 _STANDING: Final = 1.0
-"""Seconds for which calls have been waiting without a break before one is refused: a burst is taken in, an overload is not."""
+"""Seconds for which a tenant has been over its share before a call of it is refused: a burst is taken in, a flood is not."""
+_OVER: Final = 2.0
+"""Seconds without a call over the share end a flood."""
 _SWEEP: Final = 0.1
 _LEAST_TURN: Final = 0.003
 """A loop that turns faster has time left."""
@@ -105,7 +107,8 @@ class Gate:
         self._queues: dict[UUID, deque[_Waiter]] = {}
         self._shares: dict[TenantId, int] = {}
         self._waiting = 0
-        self._standing_since = 0.0
+        self._floods: dict[TenantId, tuple[float, float]] = {}
+        """Since when, and when last, a tenant was over its share."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._outcomes = {word: metrics.counter(ACCEPT_HELD, outcome=word) for word in ("placed", "spilled", "refused")}
         metrics.gauge(ACCEPT_WAITING).set_function(lambda: self._waiting)
@@ -142,21 +145,45 @@ class Gate:
         if flow is None or flow.rate == 0.0 or self._turn < _LEAST_TURN or flow.latency > _TURNS * self._turn:
             return self._places.reserve(tenant_id, connection_id)
         now = self._monotonic()
-        # A tenant may have as many waiting as are still free, so that one that floods leaves half to the others.
-        free = max(_LEAST_CALLS, 0.5 * self._all.rate * self._longest) - self._waiting
-        if self._shares.get(tenant_id, 0) >= max(1.0, free):
-            if now - self._standing_since > _STANDING:
-                self._outcomes["refused"].inc()
-                raise TooManyRequests
+        if self._over(tenant_id):
+            self._take_note(tenant_id, now)
+            self.check(tenant_id)
             return self._spilled(tenant_id, connection_id)
         ahead = max(0, self._places.deep(connection_id)) + len(self._queues.get(connection_id, ()))
         if ahead + 1 > flow.rate * self._longest:
             return self._spilled(tenant_id, connection_id)
         return await self._wait(_Waiter(tenant_id, connection_id, asyncio.get_running_loop().create_future(), now))
 
+    def check(self, tenant_id: TenantId) -> None:
+        """Refuse a call before it costs anything.
+
+        Raises:
+            TooManyRequests: as `place` does.
+        """
+        if not self._floods or not self._over(tenant_id):
+            return
+        now = self._monotonic()
+        if self._is_flooding(tenant_id, now):
+            self._take_note(tenant_id, now)
+            self._outcomes["refused"].inc()
+            raise TooManyRequests
+
+    def _take_note(self, tenant_id: TenantId, now: float) -> None:
+        since, last = self._floods.get(tenant_id, (now, now))
+        if len(self._floods) >= _MOST_FLOWS:
+            self._floods.clear()
+        self._floods[tenant_id] = (now if now - last > _OVER else since, now)
+
+    def _is_flooding(self, tenant_id: TenantId, now: float) -> bool:
+        since, last = self._floods.get(tenant_id, (now, now))
+        return last - since > _STANDING and now - last <= _OVER
+
+    def _over(self, tenant_id: TenantId) -> bool:
+        """Tell whether a tenant has as many calls waiting as are still free: who floods leaves half to the others."""
+        free = max(_LEAST_CALLS, 0.5 * self._all.rate * self._longest) - self._waiting
+        return self._shares.get(tenant_id, 0) >= max(1.0, free)
+
     async def _wait(self, waiter: _Waiter) -> bool:
-        if not self._waiting:
-            self._standing_since = waiter.since
         self._waiting += 1
         self._shares[waiter.tenant_id] = self._shares.get(waiter.tenant_id, 0) + 1
         self._queues.setdefault(waiter.connection_id, deque()).append(waiter)
@@ -172,6 +199,10 @@ class Gate:
         if placed:
             self._outcomes["placed"].inc()
             return True
+        if self._is_flooding(waiter.tenant_id, self._monotonic()):
+            # Taken in, it would only make longer what already lies in the database.
+            self._outcomes["refused"].inc()
+            raise TooManyRequests
         return self._spilled(waiter.tenant_id, waiter.connection_id)
 
     def _spilled(self, tenant_id: TenantId, connection_id: UUID) -> bool:

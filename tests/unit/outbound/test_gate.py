@@ -131,14 +131,56 @@ async def test_a_burst_is_taken_in_and_only_a_lasting_overload_is_refused() -> N
     assert 495 <= waiting <= 505
     assert sum(task.done() and task.result() is False for task in burst) > 1000
     assert scene.outcome("refused") == 0
+    scene.gate.check(ACME)
     scene.now += 1.0
     [refused] = await scene.asks(ACME, one, 1)
     with pytest.raises(TooManyRequests) as error:
         await refused
     assert error.value.retry_after == 1
-    assert scene.outcome("refused") == 1
+    # From now on before it costs anything, and nobody else.
+    with pytest.raises(TooManyRequests):
+        scene.gate.check(ACME)
+    scene.gate.check(OTHER)
+    assert scene.outcome("refused") == 2
     for task in burst:
         task.cancel()
+
+
+async def test_in_a_flood_what_has_waited_in_vain_is_refused_and_not_added_to_what_lies_in_the_database() -> None:
+    scene, flooded, quiet = Scene(), ids.new(), ids.new()
+    for _ in range(5):
+        for one in (flooded, quiet):
+            scene.flows(one, 2 * TURN, rate=2000)
+    for tenant, one in ((ACME, flooded), (OTHER, quiet)):
+        await scene.asks(tenant, one, 4)
+    flood = await scene.asks(ACME, flooded, 600)
+    scene.now += 0.9
+    flood += await scene.asks(ACME, flooded, 100)
+    scene.now += 0.3
+    flood += await scene.asks(ACME, flooded, 100)
+    [late] = await scene.asks(OTHER, quiet, 1)
+    scene.now += 1.5
+    scene.gate._sweep()
+    answers = await asyncio.gather(*flood, return_exceptions=True)
+    assert sum(isinstance(answer, TooManyRequests) for answer in answers) > 200
+    assert await late
+
+
+async def test_an_overload_ends_when_nobody_has_been_over_their_share_for_a_while() -> None:
+    scene, one = Scene(), ids.new()
+    scene.flows(one, 2 * TURN, rate=2000)
+    await scene.asks(ACME, one, 4)
+    for after, refusals in ((0.0, 0), (1.5, 100), (10.0, 0)):
+        scene.now += after
+        scene.flows(one, 2 * TURN, rate=2000)
+        refused = scene.outcome("refused")
+        scene.gate._sweep()
+        calls = await scene.asks(ACME, one, 600)
+        found = scene.outcome("refused") - refused
+        assert (found >= 90) if refusals else (found == 0), (after, found)
+        await asyncio.gather(*(call for call in calls if call.done()), return_exceptions=True)
+        for call in calls:
+            call.cancel()
 
 
 async def test_who_does_not_flood_is_not_refused_because_of_who_does() -> None:
