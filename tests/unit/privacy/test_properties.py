@@ -273,6 +273,25 @@ def test_one_telling_string_among_many_parts_is_found_where_it_stands(size: int)
         assert result.data["rows"] == [row if number != 1 else {"sku": "SKU-0001"} for number, row in enumerate(data["rows"])]
 
 
+def test_of_very_many_strings_that_need_a_second_look_the_telling_one_is_still_found() -> None:
+    for key in PLAIN_NAMES:
+        read_key(key)
+    rows = [{"note": f"https://track.example.com/parcels/{number}", "sku": "blue"} for number in range(300)]
+    data: Any = {"rows": rows, "lines": {"note": "kept"}}
+    rows[7]["note"] = "call +49 30 23125 123"
+
+    result = inspect(data, Policy("tenant:1", DEFAULT_ALLOWED), NOTHING_DECLARED)
+
+    assert result.data == {"rows": [row if number != 7 else {"sku": "blue"} for number, row in enumerate(rows)], "lines": {"note": "kept"}}
+
+
+def test_no_number_of_keys_fills_the_memory() -> None:
+    for number in range(5000):
+        read_key("k" + "".join(chr(97 + int(digit)) for digit in str(number)))
+    assert len(keys._keys) <= 4096
+    assert keys.PLAIN_KEYS <= keys._keys.keys()
+
+
 @pytest.mark.parametrize("strange", [b"ada@example.com", ("ada@example.com",), object()])
 def test_what_json_cannot_say_is_never_plain(strange: Any) -> None:
     read_key("rows")
