@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ from customhouse.supervisor.tallies import remove
 from customhouse.types import Secret
 
 _log: Final = logs.get("customhouse.cli.process")
+_COLLECT: Final = (10_000, 20, 50)
+"""Objects that are new, and rounds of the younger generations, before the collector looks at a generation."""
 
 OnKey = Callable[[Secret], None]
 OnReady = Callable[[Address | None], None]
@@ -62,6 +65,7 @@ async def live(settings: Settings, member: Member, *, on_key: OnKey, on_ready: O
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, ended.set)
             stack.callback(loop.remove_signal_handler, number)
+        spare_the_collector()
         on_ready(address)
         await ended.wait()
         _log.info("ending")
@@ -94,6 +98,16 @@ async def _listen(stack: AsyncExitStack, app: App, member: Member, *, has_api: b
 
 def _inherited(descriptor: int | None) -> socket.socket | None:
     return None if descriptor is None else socket.socket(fileno=descriptor)
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector from what lives as long as the process, and from looking every few events.
+
+    Nearly everything that an event leaves behind is freed by its reference count; looking for cycles took a tenth of the CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
 
 
 def hand_over_key(settings: Settings, token: Secret) -> None:
