@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from customhouse.errors import SettingsError
+
 WRITE_SECONDS: Final = 5.0
 """How often a process writes down what it counts."""
 _ENDED: Final = "ended"
@@ -113,8 +115,8 @@ class Share:
         self._path = folder / f"{os.getpid()}{_SUFFIX}"
 
     def write(self, text: str) -> None:
-        """Write down what this process counts. Where the folder is gone, so is the group, and nobody asks any more."""
-        with contextlib.suppress(FileNotFoundError):
+        """Write down what this process counts. A full disk, or a folder that is gone with its group, costs counts and never the work."""
+        with contextlib.suppress(OSError):
             _put(self._path, text)
 
     def whole(self, text: str) -> str:
@@ -123,7 +125,7 @@ class Share:
         try:
             with _locked(self._folder, fcntl.LOCK_SH):
                 return add([*_texts(self._folder, but=self._path), text])
-        except FileNotFoundError:
+        except OSError:
             return text
 
 
@@ -138,8 +140,17 @@ class Tallies:
     """The folder, as the parent keeps it."""
 
     def __init__(self) -> None:
-        """Make it, for this user alone."""
-        self.folder = Path(tempfile.mkdtemp(prefix="customhouse-tallies-"))
+        """Make it, for this user alone.
+
+        Raises:
+            SettingsError: there is no folder for temporary files.
+        """
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="customhouse-tallies-"))
+        except OSError as error:
+            raise SettingsError(
+                f"Several processes need a folder for temporary files ({error.strerror}): set TMPDIR to one, or run one process."
+            ) from error
         self._ended: set[int] = set()
 
     def retire(self, pid: int) -> None:
@@ -148,10 +159,10 @@ class Tallies:
         self.settle()
 
     def settle(self) -> None:
-        """Do what could not be done while somebody was reading."""
+        """Do what could not be done while somebody was reading, or the disk was full."""
         if not self._ended:
             return
-        with contextlib.suppress(BlockingIOError), _locked(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with contextlib.suppress(OSError), _locked(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             for pid in sorted(self._ended):
                 self._keep(self.folder / f"{pid}{_SUFFIX}")
             self._ended.clear()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from customhouse.errors import SettingsError
 from customhouse.metrics import DELIVERIES, DELIVERY_LATENCY, IN_FLIGHT, QUEUE_DEPTH, Metrics
 from customhouse.supervisor import tallies
 from customhouse.supervisor.tallies import Share, Tallies, add, lasting
@@ -137,3 +138,22 @@ def test_a_process_whose_group_is_gone_shows_its_own(group: Tallies) -> None:
 def test_the_folder_is_for_this_user_alone(group: Tallies) -> None:
     assert group.folder.stat().st_mode & 0o777 == 0o700
     group.remove()
+
+
+def test_without_a_place_for_it_the_group_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(SettingsError, match="set TMPDIR"):
+        Tallies()
+
+
+def test_what_cannot_be_kept_now_is_kept_later(group: Tallies) -> None:
+    share = Share(group.folder)
+    Other(group.folder, 1).write(counted(10))
+    obstacle = group.folder / "ended"
+    obstacle.mkdir()
+    group.retire(1)
+    assert (group.folder / "1.prom").exists()
+    obstacle.rmdir()
+    group.settle()
+    assert not (group.folder / "1.prom").exists()
+    assert samples(share.whole(counted(5)))[DELIVERED] == 15
