@@ -446,42 +446,34 @@ $$;
 CREATE FUNCTION customhouse.advance_lines_v1(p_tenant text, p_connection uuid[], p_key bytea[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
-    SET enable_hashjoin TO 'off'
-    SET enable_mergejoin TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     AS $$
+declare
+  line record;
+  head record;
+  first record;
+  has_head boolean;
 begin
-  update delivery_queue q set blocked = true
-  from (
-    select head.delivery_id
-    from (select distinct connection, key from unnest(p_connection, p_key) l (connection, key) where key is not null) line
-    cross join lateral (
-      select h.delivery_id, h.ordering_place from delivery_queue h
-      where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked and h.owner is null
-    ) head
-    cross join lateral (
-      select f.ordering_place from delivery_queue f
-      where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
-      order by f.ordering_place limit 1
-    ) first
-    where first.ordering_place < head.ordering_place
-  ) early
-  where q.tenant_id = p_tenant and q.delivery_id = early.delivery_id and not q.blocked and q.owner is null;
-
-  update delivery_queue q set blocked = false
-  from (
-    select first.delivery_id
-    from (select distinct connection, key from unnest(p_connection, p_key) l (connection, key) where key is not null) line
-    cross join lateral (
-      select f.delivery_id from delivery_queue f
-      where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
-      order by f.ordering_place limit 1
-    ) first
-    where not exists (
-      select from delivery_queue h
-      where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked)
-  ) next
-  where q.tenant_id = p_tenant and q.delivery_id = next.delivery_id and q.blocked;
+  for line in select distinct l.connection, l.key from unnest(p_connection, p_key) l (connection, key) where l.key is not null loop
+    select h.delivery_id, h.owner into head from delivery_queue h
+    where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked;
+    has_head := found;
+    continue when has_head and head.owner is not null;
+    select f.delivery_id into first from delivery_queue f
+    where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
+    order by f.ordering_place limit 1;
+    continue when not found or (has_head and first.delivery_id = head.delivery_id);
+    if has_head then
+      update delivery_queue q set blocked = true
+      where q.tenant_id = p_tenant and q.delivery_id = head.delivery_id and not q.blocked and q.owner is null;
+      -- Somebody has claimed it meanwhile.
+      continue when not found;
+    end if;
+    update delivery_queue q set blocked = false where q.tenant_id = p_tenant and q.delivery_id = first.delivery_id and q.blocked;
+  end loop;
 end
 $$;
 

@@ -38,40 +38,33 @@ $$;
 
 -- Let the first of each line be its head; the caller is in the tenant and holds the turns. A head that is leased stays until it ends,
 -- even if a retried delivery with an earlier place came meanwhile. Rows keep their own time, so a retry's wait is not cut short.
+-- Line by line, by plans that do not depend on how long the queue was when they were made: it is empty at one moment and long at the next.
 create function advance_lines_v1(p_tenant text, p_connection uuid[], p_key bytea[]) returns void
-language plpgsql set search_path = customhouse, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+language plpgsql set search_path = customhouse, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+declare
+  line record;
+  head record;
+  first record;
+  has_head boolean;
 begin
-  update delivery_queue q set blocked = true
-  from (
-    select head.delivery_id
-    from (select distinct connection, key from unnest(p_connection, p_key) l (connection, key) where key is not null) line
-    cross join lateral (
-      select h.delivery_id, h.ordering_place from delivery_queue h
-      where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked and h.owner is null
-    ) head
-    cross join lateral (
-      select f.ordering_place from delivery_queue f
-      where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
-      order by f.ordering_place limit 1
-    ) first
-    where first.ordering_place < head.ordering_place
-  ) early
-  where q.tenant_id = p_tenant and q.delivery_id = early.delivery_id and not q.blocked and q.owner is null;
-
-  update delivery_queue q set blocked = false
-  from (
-    select first.delivery_id
-    from (select distinct connection, key from unnest(p_connection, p_key) l (connection, key) where key is not null) line
-    cross join lateral (
-      select f.delivery_id from delivery_queue f
-      where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
-      order by f.ordering_place limit 1
-    ) first
-    where not exists (
-      select from delivery_queue h
-      where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked)
-  ) next
-  where q.tenant_id = p_tenant and q.delivery_id = next.delivery_id and q.blocked;
+  for line in select distinct l.connection, l.key from unnest(p_connection, p_key) l (connection, key) where l.key is not null loop
+    select h.delivery_id, h.owner into head from delivery_queue h
+    where h.tenant_id = p_tenant and h.connection_id = line.connection and h.ordering_key = line.key and not h.blocked;
+    has_head := found;
+    continue when has_head and head.owner is not null;
+    select f.delivery_id into first from delivery_queue f
+    where f.tenant_id = p_tenant and f.connection_id = line.connection and f.ordering_key = line.key
+    order by f.ordering_place limit 1;
+    continue when not found or (has_head and first.delivery_id = head.delivery_id);
+    if has_head then
+      update delivery_queue q set blocked = true
+      where q.tenant_id = p_tenant and q.delivery_id = head.delivery_id and not q.blocked and q.owner is null;
+      -- Somebody has claimed it meanwhile.
+      continue when not found;
+    end if;
+    update delivery_queue q set blocked = false where q.tenant_id = p_tenant and q.delivery_id = first.delivery_id and q.blocked;
+  end loop;
 end
 $$;
 
