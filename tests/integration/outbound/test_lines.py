@@ -158,3 +158,25 @@ async def test_two_rows_of_a_line_cannot_be_heads(
         await owner.execute("update delivery_queue set blocked = false")
     with pytest.raises(asyncpg.CheckViolationError):
         await owner.execute("update delivery_queue set owner = $1, lease_until = now() where blocked", app.process_id)
+
+
+async def test_moving_on_in_a_long_line_reads_a_few_rows_also_by_plans_that_were_made_while_it_was_empty(owner: asyncpg.Connection) -> None:
+    read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'delivery_queue'"
+    connection_id, key = ids.new(), bytes(32)
+    async with owner.transaction():
+        await owner.execute("select set_config('app.tenant_id', 'acme', true)")
+        for _ in range(7):
+            await owner.execute("select advance_lines_v1('acme', array[$1::uuid], array[$2::bytea])", connection_id, key)
+        await owner.execute(
+            """
+            insert into delivery_queue (tenant_id, delivery_id, event_uid, connection_id, variant, policy_version, next_at, expires_at,
+                                        ordering_key, ordering_place, blocked)
+            select 'acme', gen_random_uuid(), gen_random_uuid(), $1, 0, 0, now(), now(), $2, n, true from generate_series(1, 3000) n
+            """,
+            connection_id,
+            key,
+        )
+        before = await owner.fetchval(read)
+        await owner.execute("select advance_lines_v1('acme', array[$1::uuid], array[$2::bytea])", connection_id, key)
+        assert await owner.fetchval(read) - before < 10
+        assert await owner.fetchval("select ordering_place from delivery_queue where not blocked") == 1
