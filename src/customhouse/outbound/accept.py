@@ -47,8 +47,6 @@ _PREPARED_IN_LOOP: Final = 16 * 1024
 """Bytes of a request up to which it is prepared at once."""
 _LARGEST_GROUP: Final = 200
 _GROUPS_AT_ONCE: Final = 2
-_PACE: Final = 0.004
-"""Seconds between two groups, where several callers come faster: a transaction costs PostgreSQL as much as ten events in it."""
 _MOST_INSIDE: Final = 4_000
 """Calls under way, from the check of their tenant to their answer."""
 _PATIENCE: Final = 3.0
@@ -97,14 +95,12 @@ class Acceptor:
                 self._flush,
                 largest=_LARGEST_GROUP,
                 at_once=at_once,
-                pace=pace,
-                callers_return=True,
                 most_waiting=_MOST_INSIDE,
                 patience=_PATIENCE,
                 observe=metrics.histogram(ACCEPT_BATCH).observe,
             )
             # Events with an ordering key go apart, one group after the other: the rest never waits for the turns of their keys.
-            for at_once, pace in ((_GROUPS_AT_ONCE, _PACE), (1, 0.0))
+            for at_once in (_GROUPS_AT_ONCE, 1)
         )
         self._lines: WeakValueDictionary[tuple[TenantId, str], asyncio.Lock] = WeakValueDictionary()
         self._places: dict[UUID, list[bool]] = {}

@@ -6,15 +6,12 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from customhouse.errors import Overloaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_CROWD: Final = 4
-"""Groups of fewer are kept to the pace even when all callers seem to have returned: so they can grow."""
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -30,7 +27,7 @@ class GroupCommit(Generic[Item, Result]):
         observe: Callable[[int], None] = lambda _size: None,
         patience: float = math.inf,
         pace: float = 0.0,
-        callers_return: bool = False,
+        urgent: Callable[[Item], bool] = lambda _item: False,
     ) -> None:
         """Take the flush and the limits.
 
@@ -43,8 +40,7 @@ class GroupCommit(Generic[Item, Result]):
             patience: seconds that an item waits for its flush to begin, at most; then it is refused.
             pace: seconds from the begin of one flush to that of the next. Whoever comes after a quiet time goes at once; those that come
                 faster share a flush, which costs each of them less. A full group does not wait.
-            callers_return: callers that got their answers come with their next items. Then one that is alone is not held back, nor is a
-                group as large as the last one: perhaps nobody else is there.
+            urgent: tells for which items the pace is not kept.
         """
         self._flush = flush
         self._largest = largest
@@ -54,10 +50,10 @@ class GroupCommit(Generic[Item, Result]):
         self._patience = patience
         self._impatient: asyncio.TimerHandle | None = None
         self._pace = pace
-        self._callers_return = callers_return
+        self._urgent = urgent
         self._last_begin = float("-inf")
         self._pacing: asyncio.TimerHandle | None = None
-        self._last_size = 0
+        self._hurried = False
         self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -79,6 +75,7 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting.append((item, future, loop.time()))
         if self._impatient is None and self._patience < math.inf:
             self._impatient = loop.call_later(self._patience, self._refuse_late)
+        self._hurried = self._hurried or self._urgent(item)
         self._start()
         return await future
 
@@ -104,19 +101,13 @@ class GroupCommit(Generic[Item, Result]):
             return True
         loop = asyncio.get_running_loop()
         wait = self._last_begin + self._pace - loop.time()
-        if wait > 0 and self._may_wait():
+        if wait > 0 and not self._hurried and not self._closed and len(self._waiting) < self._largest:
             if self._pacing is None:
                 self._pacing = loop.call_later(wait, self._paced)
             return False
         self._last_begin = loop.time()
+        self._hurried = False
         return True
-
-    def _may_wait(self) -> bool:
-        if self._closed or len(self._waiting) >= self._largest:
-            return False
-        if not self._callers_return:
-            return True
-        return self._last_size > 1 and not len(self._waiting) >= self._last_size >= _CROWD
 
     def _paced(self) -> None:
         self._pacing = None
@@ -134,7 +125,6 @@ class GroupCommit(Generic[Item, Result]):
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._largest))]
         if not group:
             return
-        self._last_size = len(group)
         self._observe(len(group))
         try:
             results = await self._flush([item for item, _, _ in group])

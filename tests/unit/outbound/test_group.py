@@ -14,6 +14,7 @@ from customhouse.outbound.group import GroupCommit
 
 pytestmark = pytest.mark.anyio
 
+URGENT = 1000
 NEVER = 1e6
 """A pace that no test lives to see."""
 
@@ -21,9 +22,7 @@ NEVER = 1e6
 class Ledger:
     """A flush that can be held up, and says what it was given."""
 
-    def __init__(
-        self, *, largest: int = 100, at_once: int = 1, most_waiting: int = 1000, pace: float = 0.0, callers_return: bool = False
-    ) -> None:
+    def __init__(self, *, largest: int = 100, at_once: int = 1, most_waiting: int = 1000, pace: float = 0.0) -> None:
         self.groups: list[list[int]] = []
         self.open = asyncio.Event()
         self.open.set()
@@ -39,7 +38,7 @@ class Ledger:
             most_waiting=most_waiting,
             observe=self.sizes.append,
             pace=pace,
-            callers_return=callers_return,
+            urgent=lambda item: item >= URGENT,
         )
 
     async def flush(self, items: Sequence[int]) -> Sequence[str | BaseException]:
@@ -91,7 +90,7 @@ async def test_who_comes_after_a_quiet_time_goes_at_once_and_who_comes_soon_afte
     assert ledger.groups == [[1], [2, 3]]
 
 
-async def test_a_pace_holds_back_neither_a_full_group_nor_the_end() -> None:
+async def test_a_pace_holds_back_neither_a_full_group_nor_what_is_urgent_nor_the_end() -> None:
     ledger = Ledger(pace=NEVER, largest=3)
     assert await ledger.submit(1) == ["#1"]
     early = [asyncio.ensure_future(ledger.submit(item)) for item in (2, 3)]
@@ -99,33 +98,16 @@ async def test_a_pace_holds_back_neither_a_full_group_nor_the_end() -> None:
     assert await ledger.submit(4) == ["#4"]
     assert [*await asyncio.gather(*early)] == [["#2"], ["#3"]]
 
-    last = asyncio.ensure_future(ledger.submit(5))
+    late = asyncio.ensure_future(ledger.submit(5))
+    await ledger.until(waiting=1)
+    assert await ledger.submit(URGENT) == [f"#{URGENT}"]
+    assert await late == ["#5"]
+
+    last = asyncio.ensure_future(ledger.submit(6))
     await ledger.until(waiting=1)
     await ledger.group.close()
-    assert await last == ["#5"]
-    assert ledger.groups == [[1], [2, 3, 4], [5]]
-
-
-async def test_callers_that_return_are_not_held_back_when_alone_nor_when_as_many_as_before_are_there() -> None:
-    ledger = Ledger(pace=NEVER, callers_return=True)
-    for item in range(3):
-        assert await ledger.submit(item) == [f"#{item}"]
-    for _ in range(3):
-        # The first of them begins a flush, which takes those that come within the same turn of the loop.
-        assert await ledger.submit(1, 2, 3, 4) == ["#1", "#2", "#3", "#4"]
-    assert ledger.groups[3:] == [[1, 2, 3, 4]] * 3
-    waiting = [asyncio.ensure_future(ledger.submit(item)) for item in (5, 6, 7)]
-    await ledger.until(waiting=3)
-    assert await ledger.submit(8) == ["#8"]
-    assert [*await asyncio.gather(*waiting)] == [["#5"], ["#6"], ["#7"]]
-    assert ledger.groups[-1] == [5, 6, 7, 8]
-
-
-async def test_few_callers_that_return_share_a_flush_at_the_pace() -> None:
-    ledger = Ledger(pace=0.01, callers_return=True)
-    assert await ledger.submit(1, 2) == ["#1", "#2"]
-    assert [*await asyncio.gather(ledger.submit(3), ledger.submit(4))] == [["#3"], ["#4"]]
-    assert ledger.groups == [[1, 2], [3, 4]]
+    assert await last == ["#6"]
+    assert ledger.groups == [[1], [2, 3, 4], [5, URGENT], [6]]
 
 
 async def test_one_bad_item_fails_alone() -> None:
