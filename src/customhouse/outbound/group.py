@@ -27,7 +27,6 @@ class GroupCommit(Generic[Item, Result]):
         observe: Callable[[int], None] = lambda _size: None,
         patience: float = math.inf,
         pace: float = 0.0,
-        urgent: Callable[[Item], bool] = lambda _item: False,
     ) -> None:
         """Take the flush and the limits.
 
@@ -40,7 +39,6 @@ class GroupCommit(Generic[Item, Result]):
             patience: seconds that an item waits for its flush to begin, at most; then it is refused.
             pace: seconds from the begin of one flush to that of the next. Whoever comes after a quiet time goes at once; those that come
                 faster share a flush, which costs each of them less. A full group does not wait.
-            urgent: tells for which items the pace is not kept.
         """
         self._flush = flush
         self._largest = largest
@@ -50,10 +48,8 @@ class GroupCommit(Generic[Item, Result]):
         self._patience = patience
         self._impatient: asyncio.TimerHandle | None = None
         self._pace = pace
-        self._urgent = urgent
         self._last_begin = float("-inf")
         self._pacing: asyncio.TimerHandle | None = None
-        self._hurried = False
         self._waiting: deque[tuple[Item, asyncio.Future[Result], float]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -75,7 +71,6 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting.append((item, future, loop.time()))
         if self._impatient is None and self._patience < math.inf:
             self._impatient = loop.call_later(self._patience, self._refuse_late)
-        self._hurried = self._hurried or self._urgent(item)
         self._start()
         return await future
 
@@ -101,12 +96,11 @@ class GroupCommit(Generic[Item, Result]):
             return True
         loop = asyncio.get_running_loop()
         wait = self._last_begin + self._pace - loop.time()
-        if wait > 0 and not self._hurried and not self._closed and len(self._waiting) < self._largest:
+        if wait > 0 and not self._closed and len(self._waiting) < self._largest:
             if self._pacing is None:
                 self._pacing = loop.call_later(wait, self._paced)
             return False
         self._last_begin = loop.time()
-        self._hurried = False
         return True
 
     def _paced(self) -> None:

@@ -14,7 +14,6 @@ from customhouse.outbound.group import GroupCommit
 
 pytestmark = pytest.mark.anyio
 
-URGENT = 1000
 NEVER = 1e6
 """A pace that no test lives to see."""
 
@@ -38,7 +37,6 @@ class Ledger:
             most_waiting=most_waiting,
             observe=self.sizes.append,
             pace=pace,
-            urgent=lambda item: item >= URGENT,
         )
 
     async def flush(self, items: Sequence[int]) -> Sequence[str | BaseException]:
@@ -90,7 +88,7 @@ async def test_who_comes_after_a_quiet_time_goes_at_once_and_who_comes_soon_afte
     assert ledger.groups == [[1], [2, 3]]
 
 
-async def test_a_pace_holds_back_neither_a_full_group_nor_what_is_urgent_nor_the_end() -> None:
+async def test_a_pace_holds_back_neither_a_full_group_nor_the_end() -> None:
     ledger = Ledger(pace=NEVER, largest=3)
     assert await ledger.submit(1) == ["#1"]
     early = [asyncio.ensure_future(ledger.submit(item)) for item in (2, 3)]
@@ -98,16 +96,11 @@ async def test_a_pace_holds_back_neither_a_full_group_nor_what_is_urgent_nor_the
     assert await ledger.submit(4) == ["#4"]
     assert [*await asyncio.gather(*early)] == [["#2"], ["#3"]]
 
-    late = asyncio.ensure_future(ledger.submit(5))
-    await ledger.until(waiting=1)
-    assert await ledger.submit(URGENT) == [f"#{URGENT}"]
-    assert await late == ["#5"]
-
     last = asyncio.ensure_future(ledger.submit(6))
     await ledger.until(waiting=1)
     await ledger.group.close()
     assert await last == ["#6"]
-    assert ledger.groups == [[1], [2, 3, 4], [5, URGENT], [6]]
+    assert ledger.groups == [[1], [2, 3, 4], [6]]
 
 
 async def test_one_bad_item_fails_alone() -> None:
