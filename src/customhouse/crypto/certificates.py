@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -13,12 +12,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from customhouse.crypto.credentials import MOST_CHAIN_BYTES, MOST_KEY_BYTES, ClientCertificate, Credential
 from customhouse.errors import Fault, Invalid, Unsealable
 from customhouse.types import Secret
 
 MOST_CERTIFICATES: Final = 10
-MOST_CHAIN_BYTES: Final = 32 * 1024
-MOST_KEY_BYTES: Final = 8 * 1024
 RSA_BITS: Final = range(2048, 4097)
 CURVES: Final = ("secp256r1", "secp384r1")
 """With RSA and Ed25519: what the HTTP client signs with under TLS 1.2 and 1.3 alike."""
@@ -28,35 +26,6 @@ _MOST_NAME: Final = 500
 _USES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 
 _Key: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-
-
-@dataclass(frozen=True, slots=True)
-class ClientCertificate:
-    """A certificate with those that lead from it towards its root.
-
-    Attributes:
-        pem: The chain, the own certificate first; as it is stored and shown to receivers.
-        subject: Who it says we are (RFC 4514).
-        issuer: Who says so.
-        fingerprint: SHA-256 of the own certificate, in hex.
-        begins_at: From when on the whole chain is valid.
-        expires_at: Until when it is.
-    """
-
-    pem: bytes = field(repr=False)
-    subject: str
-    issuer: str
-    fingerprint: str
-    begins_at: datetime
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A certificate and its private key (PKCS #8 as PEM, not encrypted)."""
-
-    certificate: ClientCertificate
-    private_key: Secret
 
 
 def read_credential(chain: str, private_key: str, now: datetime) -> Credential:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from customhouse.crypto.certificates import Credential, describe
+from customhouse.crypto.credentials import ClientCertificate, Credential
 from customhouse.db import Row
 from customhouse.outbound.sealed import Sealed
 from customhouse.outbound.throttle import Rate
@@ -24,9 +24,16 @@ def changed(sealed: Sealed, row: Row, change: Change) -> Wish:
         headers=sealed.headers(row),
         retry_schedule=None if schedule is None else tuple(schedule),
         rate_limit=None if per_second is None else Rate(per_second, row["rate_burst"]),
-        client_certificate=None if chain is None else describe(chain),
+        client_certificate=None if chain is None else described(chain),
     )
     return replace(now, **{name: getattr(change, name) for name in change.names() if name != "paused"})
+
+
+def described(chain: bytes) -> ClientCertificate:
+    """Return what a stored chain says of itself."""
+    from customhouse.crypto.certificates import describe  # noqa: PLC0415 - X.509 costs memory
+
+    return describe(chain)
 
 
 def columns_of(wish: Wish) -> dict[str, object]:

@@ -11,7 +11,7 @@ from customhouse import ids
 from customhouse.audit import log, tags
 from customhouse.audit.log import Origin
 from customhouse.clock import Clock
-from customhouse.crypto.certificates import Credential
+from customhouse.crypto.credentials import Credential
 from customhouse.crypto.envelope import RecordKey, seal
 from customhouse.crypto.signatures import Algorithm, new_secret, shown
 from customhouse.db import Database, Executor

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from customhouse.canonical import dump_sorted, parse_object
-from customhouse.crypto.certificates import Credential
+from customhouse.crypto.credentials import Credential
 from customhouse.crypto.envelope import Place, RecordKey, open_sealed, seal
 from customhouse.crypto.mac import mac, verify_mac
 from customhouse.db import Row

@@ -8,10 +8,11 @@ from typing import Final
 from uuid import UUID
 
 from customhouse.clock import Clock
-from customhouse.crypto.certificates import ClientCertificate, describe
+from customhouse.crypto.credentials import ClientCertificate
 from customhouse.db import Database, Row, queries
 from customhouse.errors import NotFound
 from customhouse.outbound.certificates import CertificateState, certificate_state
+from customhouse.outbound.columns import described
 from customhouse.outbound.sealed import Sealed
 from customhouse.outbound.signing import State, Term, standing
 from customhouse.outbound.throttle import Rate
@@ -123,7 +124,7 @@ class Views:
             url = sealed.url(row)
             header_names = tuple(sorted(sealed.headers(row)))
             chain = sealed.chain(row)
-            certificate = None if chain is None else describe(chain)
+            certificate = None if chain is None else described(chain)
         now = self._clock.now()
         return Connection(
             tenant,

@@ -9,7 +9,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final, Literal, TypeAlias
 
-from customhouse.crypto.certificates import ClientCertificate, Credential
+from customhouse.crypto.credentials import ClientCertificate, Credential
 from customhouse.crypto.signatures import Algorithm, Profile
 from customhouse.egress.addresses import Allow, vet
 from customhouse.egress.client import FORBIDDEN_HEADERS

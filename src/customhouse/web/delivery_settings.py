@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from customhouse.crypto import certificates
+from customhouse.crypto import credentials
 from customhouse.outbound.throttle import Rate
 from customhouse.outbound.wishes import FASTEST, KEEP, LONGEST_WAIT, MOST_BURST, MOST_WAITS, SLOWEST, Kept
 from customhouse.web.routes import Body, Shape
@@ -45,7 +45,7 @@ class NewClientCertificate(Body):
         str,
         Field(
             min_length=1,
-            max_length=certificates.MOST_CHAIN_BYTES,
+            max_length=credentials.MOST_CHAIN_BYTES,
             description="PEM: the own certificate, then each one's issuer; the root may be left out.",
             examples=["-----BEGIN CERTIFICATE-----\n...\n-----END CERTIFICATE-----\n"],
         ),
@@ -54,7 +54,7 @@ class NewClientCertificate(Body):
         str,
         Field(
             min_length=1,
-            max_length=certificates.MOST_KEY_BYTES,
+            max_length=credentials.MOST_KEY_BYTES,
             repr=False,
             description="PEM, not encrypted: RSA 2048 to 4096, ECDSA P-256 or P-384, Ed25519. Sealed, never shown again.",
             examples=["-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n"],
@@ -94,14 +94,18 @@ class DeliverySettings(Body):
         """Return the rate limit."""
         return None if self.rate_limit is None else self.rate_limit.rate()
 
-    def credential(self, now: datetime) -> certificates.Credential | None:
+    def credential(self, now: datetime) -> credentials.Credential | None:
         """Return the client certificate and its key, judged.
 
         Raises:
             Invalid: with a fault at each place.
         """
         given = self.client_certificate
-        return None if given is None else certificates.read_credential(given.certificate, given.private_key, now)
+        if given is None:
+            return None
+        from customhouse.crypto.certificates import read_credential  # noqa: PLC0415 - X.509 costs memory
+
+        return read_credential(given.certificate, given.private_key, now)
 
     def changed_schedule(self) -> tuple[int, ...] | None | Kept:
         """Return the retry schedule, `KEEP` where the body does not name it."""
@@ -111,7 +115,7 @@ class DeliverySettings(Body):
         """Return the rate limit, `KEEP` where the body does not name it."""
         return self.rate() if "rate_limit" in self.model_fields_set else KEEP
 
-    def changed_credential(self, now: datetime) -> certificates.Credential | None | Kept:
+    def changed_credential(self, now: datetime) -> credentials.Credential | None | Kept:
         """Return the client certificate and its key, `KEEP` where the body does not name it.
 
         Raises:
@@ -120,7 +124,7 @@ class DeliverySettings(Body):
         return self.credential(now) if "client_certificate" in self.model_fields_set else KEEP
 
 
-def shown_certificate(one: certificates.ClientCertificate | None) -> ClientCertificateShape | None:
+def shown_certificate(one: credentials.ClientCertificate | None) -> ClientCertificateShape | None:
     """Return a client certificate as it is answered."""
     if one is None:
         return None

@@ -14,7 +14,8 @@ from customhouse import ids
 from customhouse.app import App
 from customhouse.audit.log import SYSTEM
 from customhouse.config import Settings
-from customhouse.crypto.certificates import Credential, read_credential
+from customhouse.crypto.certificates import read_credential
+from customhouse.crypto.credentials import Credential
 from customhouse.errors import Invalid, NotFound
 from customhouse.outbound.endpoints import Change
 from customhouse.types import PLATFORM, TenantId

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.authorities import Authority, Issued, Key, Use, pem_of
 
-from customhouse.crypto.certificates import Credential, describe, read_credential
+from customhouse.crypto.certificates import describe, read_credential
+from customhouse.crypto.credentials import Credential
 from customhouse.egress.clients import check_identity
 from customhouse.egress.identities import identity_of
 from customhouse.errors import Invalid, Unsealable
