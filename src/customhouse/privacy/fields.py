@@ -197,8 +197,14 @@ def read_name(key: str) -> FieldName:
 
 
 def _class_of(name: str, *, in_person: bool = False) -> PiiClass | None:
+    # As it stands first: `ipv4` is a name of the lists, with its number.
+    bare = _TRAILING_NUMBER.sub("", name)
+    found = _class_of_words(name, in_person=in_person)
+    return _class_of_words(bare, in_person=in_person) if found is None and bare != name else found
+
+
+def _class_of_words(name: str, *, in_person: bool) -> PiiClass | None:
     table = PERSON_FIELDS if in_person else {}
-    name = _TRAILING_NUMBER.sub("", name)
     while True:
         found = KNOWN_FIELDS.get(name) or table.get(name)
         if found is not None:

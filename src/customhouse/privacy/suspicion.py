@@ -5,6 +5,7 @@ A test holds the promise against the detectors: what is not suspect has nothing 
 
 from __future__ import annotations
 
+import html
 import re
 import string
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ _LONG: Final = b"x" * _LONG_WORD
 _SOLID: Final = bytes(byte if byte in b" \n" else 0x78 for byte in range(256))
 _DIGITS_AS_ZERO: Final = bytes(0x30 if byte in b"0123456789" else byte for byte in range(256))
 _LETTERS: Final = (string.ascii_letters + " ").encode()
-_FEW: Final = re.compile(rb"(?!(?:[^0]*0){6}|(?:[^.]*\.){3}|(?:[^-]*-){5})[0,;!_./-]{0,24}")
+_MOST_MARKS: Final = 24
+_FEW: Final = re.compile(rb"(?!(?:[^0]*0){6}|(?:[^.]*\.){3}|(?:[^-]*-){5})[0,;!_./-]*")
 _PERCENT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _BEGIN, _EARER, _ASIC = PHRASES
 _DOT: Final = re.compile(r"\sdot\s", re.IGNORECASE)
@@ -51,6 +53,7 @@ _CODICE_FISCALE: Final = re.compile(r"\d\d(?<=[A-Za-z]{6}\d\d)[A-Za-z]")
 _ADDRESS: Final = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d|:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]|2[ABab]\ ?\d{3}\ ?\d{3}")
 _WORDS: Final = re.compile(r"[^\W\d_]+")
 _LABELS: Final = phones.LABELS | accounts.LABELS
+_NUMBER_BEHIND_LABEL: Final = re.compile(r"(?:number|nummer|numer|no|nr)s?$")
 _LABELS_WITHOUT_SPACES: Final = phones.LABELS_WITHOUT_SPACES + accounts.LABELS_WITHOUT_SPACES
 _HOLDS_JSON: Final = re.compile(r"\s*[\[{\"]")
 _GIVES_NAMES: Final = re.compile(r"[?&;][A-Za-z0-9_.\-\[\]%]{2,64}=|[\"']\s{0,8}:")
@@ -75,7 +78,8 @@ def unclear(texts: Sequence[str]) -> list[int]:
     if len(left) != len(texts) or b"dot" in lines.lower():
         return [number for number, text in enumerate(texts) if not is_clean_shape(text)]
     found = _lines_with_long_words(lines)
-    telling = {marks for marks in set(left) if not _are_few(marks)}
+    # Only short ones are asked about, and so kept: the cache stays small whatever a tenant sends.
+    telling = {marks for marks in set(left) if len(marks) > _MOST_MARKS or not _are_few(marks)}
     if telling:
         found |= {number for number, marks in enumerate(left) if marks in telling}
     return sorted(number for number in found if not is_clean_shape(texts[number]))
@@ -131,7 +135,7 @@ def is_suspect(text: str) -> bool:
 def _is_marked(text: str) -> bool:
     """Tell whether a text holds what hides or announces something. Substrings first: they cost a fraction of a pattern."""
     return (
-        ("&" in text and ("&#" in text or "&commat" in text))
+        ("&" in text and ("&#" in text or html.unescape(text) != text))
         or "\\u" in text
         or ("%" in text and _PERCENT.search(text) is not None)
         or ("dot" in text.lower() and _DOT.search(text) is not None)
@@ -161,4 +165,8 @@ def _is_suspect_number(text: str, run: re.Match[str]) -> bool:
     if digits < _FEWEST_LABELLED:
         return False
     words = _WORDS.findall(before)[-_LABEL_WORDS:]
-    return bool(words) and any(word.lower() in _LABELS or word.endswith(_LABELS_WITHOUT_SPACES) for word in words)
+    return any(_is_label(word.lower()) for word in words)
+
+
+def _is_label(word: str) -> bool:
+    return word in _LABELS or word.endswith(_LABELS_WITHOUT_SPACES) or _NUMBER_BEHIND_LABEL.sub("", word) in _LABELS

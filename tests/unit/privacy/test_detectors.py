@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from customhouse.privacy import suspicion
 from customhouse.privacy.classes import PiiClass
 from customhouse.privacy.detectors import detect, detect_slowly, identifier_carries_pii
 from customhouse.privacy.suspicion import gives_names, holds_json, is_clean_shape, is_suspect, unclear
@@ -55,6 +56,32 @@ def test_each_piece_of_personal_data_is_found_alone_and_in_a_sentence(number: in
     assert detect(piece), piece
     assert detect(f"Please note: {piece}, thank you."), piece
     assert detect(f"({piece})\nand more"), piece
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4111&nbsp;1111&nbsp;1111&nbsp;1111", PiiClass.PAYMENT_CARD),
+        ("DE89&nbsp;3704&nbsp;0044&nbsp;0532&nbsp;0130&nbsp;00", PiiClass.BANK_ACCOUNT),
+        ("call +49&nbsp;170&nbsp;3920012", PiiClass.PHONE),
+        ("ada &lt;at&gt; example.com", PiiClass.EMAIL),
+        ("ada&nbsp;at&nbsp;example&nbsp;dot&nbsp;com", PiiClass.EMAIL),
+        ("192&period;0&period;2&period;17", PiiClass.IP_ADDRESS),
+        ("Telnr: 3920012", PiiClass.PHONE),
+        ("phonenumber=3920012", PiiClass.PHONE),
+        ("BSNnummer: 111222333", PiiClass.NATIONAL_ID),
+    ],
+)
+def test_named_characters_of_html_and_labels_in_one_word_hide_nothing(text: str, expected: PiiClass) -> None:
+    assert detect(text) == (expected,)
+    assert detect(f"First line\n{text}\nof three") == (expected,)
+
+
+def test_no_long_string_is_kept() -> None:
+    suspicion._are_few.cache_clear()
+    unclear(["!" * length for length in range(100, 200)])
+
+    assert suspicion._are_few.cache_info().currsize == 0
 
 
 @pytest.mark.parametrize("number", range(len(CLEAN)))

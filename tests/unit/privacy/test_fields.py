@@ -22,6 +22,8 @@ from customhouse.privacy.fields import KNOWN_FIELDS, PERSON_CONTAINERS, PERSON_F
         ("eMail", PiiClass.EMAIL),
         ("E-Mail-Address", PiiClass.EMAIL),
         ("IPAddress", PiiClass.IP_ADDRESS),
+        ("ipv4", PiiClass.IP_ADDRESS),
+        ("ipV6", PiiClass.IP_ADDRESS),
         ("user_name", PiiClass.ONLINE_ID),
         ("customer_name", PiiClass.NAME),
         ("owner.city", PiiClass.ADDRESS),
