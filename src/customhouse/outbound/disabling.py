@@ -12,6 +12,7 @@ from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock, rfc3339
 from customhouse.db import Database, Executor
+from customhouse.errors import KeyServiceUnavailable, Unsealable
 from customhouse.logs import get
 from customhouse.metrics import AUTO_DISABLE_BRAKED, CONNECTIONS_DISABLED, Metrics
 from customhouse.outbound.operational import Operational
@@ -63,11 +64,14 @@ class Disabler:
         A connection counts as in use if something was sent to it within the period. One that is the only one in use is disabled
         too: there is nobody to compare it with.
 
+        One whose tenant's keys are away is left for the next run and holds up no other.
+
         Returns:
             How many were disabled.
 
         Raises:
-            DatabaseUnavailable, KeyServiceUnavailable: the next run goes on.
+            DatabaseUnavailable: the next run goes on.
+            KeyServiceUnavailable: the operator's keys are away, so it cannot be told that nothing is disabled; the next run does.
         """
         if not self._after:
             return 0
@@ -81,7 +85,11 @@ class Disabler:
             return 0
         disabled = 0
         for row in found:
-            disabled += await self._disable(TenantId(row["tenant_id"]), row["connection_id"])
+            tenant, connection_id = TenantId(row["tenant_id"]), row["connection_id"]
+            try:
+                disabled += await self._disable(tenant, connection_id)
+            except (KeyServiceUnavailable, Unsealable) as error:
+                _log.warning("connection_not_disabled", tenant_id=tenant, connection_id=ids.show("con", connection_id), error=error.code)
         return disabled
 
     async def _disable(self, tenant: TenantId, connection_id: UUID) -> bool:

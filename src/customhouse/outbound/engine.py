@@ -182,8 +182,7 @@ class Engine:
             if result is not None:
                 await self._record(result)
         except CustomhouseError as error:
-            # The lease ends by itself, and whoever claims the delivery then tries again.
-            _log.error("delivery_left_to_its_lease", delivery_id=ids.show("dlv", work.delivery_id), error=error.code)
+            self._left(work, error)
         finally:
             if not waits:
                 self.unreserve(work.connection_id)
@@ -252,11 +251,17 @@ class Engine:
             await self._on_gone(result.work)
 
     async def end(self, result: Result) -> None:
-        """Write the end of a delivery that was claimed but cannot be attempted; its place was reserved."""
+        """Write the end of a delivery that was claimed but cannot be attempted; its place was reserved and is given back here."""
         try:
             await self._record(result)
+        except CustomhouseError as error:
+            self._left(result.work, error)
         finally:
             self.unreserve(result.work.connection_id)
+
+    def _left(self, work: Work, error: CustomhouseError) -> None:
+        """Say that a result could not be written. The lease ends by itself, and whoever claims the delivery then tries again."""
+        _log.error("delivery_left_to_its_lease", delivery_id=ids.show("dlv", work.delivery_id), error=error.code)
 
     async def _give_back(self, works: list[Work], *, seconds: float) -> None:
         await release(self._database, self.process_id, [(work.tenant_id, work.delivery_id, work.lease) for work in works], seconds=seconds)

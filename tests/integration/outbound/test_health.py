@@ -210,6 +210,27 @@ async def test_while_over_half_of_the_connections_in_use_fail_nobody_is_disabled
         assert sum(b"braked" in one.body for one in operator.received) == 1
 
 
+async def test_a_tenant_whose_keys_are_gone_keeps_no_other_from_being_disabled(
+    app: App, tenant: TenantId, endpoint: Made, receiver: Recorder, owner: asyncpg.Connection
+) -> None:
+    async with recorder() as well:
+        other = await make_tenant(app, "other")
+        failing = await connect(app, other, receiver.url())
+        # Enough that work to keep the brake off.
+        healthy = [await connect(app, other, well.url(f"/{n}")) for n in range(3)]
+        receiver.answer = status(500)
+        await publish(app, tenant)
+        await publish(app, other)
+        for made, fails in ((endpoint, True), (failing, True), *((one, False) for one in healthy)):
+            await seen(app, made, failing=fails)
+        await age(owner, "6 days")
+        await owner.execute("update connection_health set failing_since = failing_since - interval '1 day' where tenant_id = 'acme'")
+        await app.vault.destroy_tenant(tenant)
+        assert await app.disabler.failing() == 1
+        found = await owner.fetch("select tenant_id from connections where status = 'disabled'")
+        assert [row["tenant_id"] for row in found] == ["other"]
+
+
 async def test_the_only_connection_in_use_is_disabled_too_and_a_period_of_zero_disables_nobody(
     environ: dict[str, str], app: App, tenant: TenantId, endpoint: Made, receiver: Recorder, owner: asyncpg.Connection
 ) -> None:

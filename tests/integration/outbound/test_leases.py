@@ -18,7 +18,7 @@ from customhouse.outbound.presence import SILENCE_SECONDS
 from customhouse.types import TenantId
 from tests.conftest import running
 from tests.receivers import Received, Recorder, recorder, status
-from tests.scenes import connect, hasten, make_tenant, publish, settled, until
+from tests.scenes import connect, hasten, make_tenant, publish, settled, still, until
 
 pytestmark = pytest.mark.anyio
 
@@ -269,3 +269,26 @@ async def test_no_attempt_starts_after_a_pause_was_answered_in_either_process(
 
         await until(tried_to_claim)
         assert len(receiver.received) == 2
+
+
+async def test_an_end_that_cannot_be_written_gives_its_place_back_once_and_keeps_no_other_waiting(
+    app: App, tenant: TenantId, endpoint: Made, receiver: Recorder, owner: asyncpg.Connection
+) -> None:
+    await still(app, "claims", "jobs")
+    connection_id = endpoint.connection.connection_id
+    await app.endpoints.change(tenant, connection_id, Change(paused=True), SYSTEM)
+    gone = await publish(app, tenant)
+    await publish(app, tenant)
+    await owner.execute("delete from payloads where event_uid = $1", ids.parse("evt", gone.event_id))
+    await owner.execute("update delivery_queue set next_at = now() - interval '1 s' where event_uid = $1", ids.parse("evt", gone.event_id))
+    await app.endpoints.change(tenant, connection_id, Change(paused=False), SYSTEM)
+    # The end of what has no payload any more is refused; the other one goes out as always.
+    await owner.execute("alter table attempts add check (outcome <> 'expired') not valid")
+    free = app.engine.room
+    assert await app._claims.once() == 2
+    await receiver.wait_for(1)
+
+    async def all_free() -> bool:
+        return app.engine.room == free
+
+    await until(all_free)
