@@ -51,6 +51,9 @@ async def live(settings: Settings, member: Member, *, on_key: OnKey, on_ready: O
     logs.watch(loop)
     has_api = member.command != "work"
     async with AsyncExitStack() as stack:
+        # The last to be undone: a second SIGTERM, as a group gets from its parent and from whoever ends them all, must not cut off
+        # what ends in order.
+        stack.callback(loop.remove_signal_handler, signal.SIGTERM)
         store = await asyncio.to_thread(open_store, settings)
         stack.callback(store.close)
         if store.cluster is not None:
@@ -64,7 +67,7 @@ async def live(settings: Settings, member: Member, *, on_key: OnKey, on_ready: O
         ended = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, ended.set)
-            stack.callback(loop.remove_signal_handler, number)
+        stack.callback(loop.remove_signal_handler, signal.SIGINT)
         spare_the_collector()
         on_ready(address)
         await ended.wait()

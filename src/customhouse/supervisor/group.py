@@ -271,6 +271,8 @@ class Group:
         here = [process for process in (*self._present, self._coming) if process is not None]
         self._present = [None] * len(self._present)
         self._coming = None
+        # Nobody is started any more: a moment that has passed would keep the loop from resting.
+        self._start_at = [None] * len(self._start_at)
         # New connections are refused rather than kept waiting by a copy of ours.
         for sockets in self._sockets:
             sockets.close()

@@ -12,6 +12,8 @@ from customhouse.errors import SettingsError
 
 SPREADS: Final = sys.platform == "linux"
 """Linux spreads connections over the sockets of one address (SO_REUSEPORT, `man 7 socket`). Elsewhere one socket is shared."""
+UNREAD_SECONDS: Final = 60.0
+"""A client that takes nothing of what was sent for so long is given up (Linux): its connection could be neither used nor closed."""
 
 
 def bind(address: Address, *, spread: bool = False) -> socket.socket:
@@ -34,6 +36,9 @@ def bind(address: Address, *, spread: bool = False) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if spread:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sys.platform == "linux":
+            # What is accepted inherits it (`man 7 tcp`, TCP_USER_TIMEOUT).
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
         bound.bind(place)
         bound.setblocking(False)  # noqa: FBT003 - as the socket module has it
     except OSError as error:

@@ -55,6 +55,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._had_head = False
         self._received = 0
         self._fields = 0
+        self._ahead = -1
+        """Bytes of a head that comes while an earlier request is answered, beyond the piece in which it began; -1: it has just begun."""
         self._refused = False
         self._quiet_since = 0.0
 
@@ -81,19 +83,37 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._watch is None:
                 self._received = 0
         try:
-            self.parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserError:
             self.send_400_response("")
-        except httptools.HttpParserUpgrade:
-            # There is nothing to upgrade to: the request is served as it is (RFC 9110 §7.8).
-            pass
         # The parser keeps a field until it ends, so what was received counts, not only what was reported.
         self._received += len(data)
-        self._look_after(head_begun=idle and not self._had_head)
+        self._look_after(len(data), head_begun=idle and not self._had_head)
         if self._begun is not None:
             self._serve(self._begun)
 
-    def _look_after(self, *, head_begun: bool) -> None:
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; a request that would rather speak another protocol is served as it is (RFC 9110 §7.8).
+
+        The parser takes what follows such a head for the other protocol, so a body would be lost, or read as the next request.
+        Hence the head is read again without its wish.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as wish:
+            if self._refused:
+                return
+            before = self.parser
+            if before.get_method() == b"CONNECT" or not self._idle():
+                self.send_400_response("")
+                return
+            fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+            head = b"%b %b HTTP/%b\r\n%b\r\n" % (before.get_method(), self.url, before.get_http_version().encode(), b"".join(fields))
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._parse(head + data[wish.args[0] :])
+
+    def _look_after(self, size: int, *, head_begun: bool) -> None:
         """Give what is still to come its time and its size; what came whole in one piece costs no timer."""
         if self._refused:
             return
@@ -105,6 +125,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._watch = self.loop.call_later(HEAD_SECONDS, self._cut_off)
             if self._received > HEAD_BYTES:
                 self._refuse(problem_of_router(431))
+        elif self._in_head:
+            # An answer that nobody reads may take long, and so may what comes behind it.
+            self._ahead = 0 if self._ahead < 0 else self._ahead + size
+            if self._ahead > HEAD_BYTES:
+                self._refuse(problem_of_router(431))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -113,6 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._in_head = True
         self._fields = 0
+        self._ahead = -1
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; trailers are not looked at, or they could pass for headers (RFC 9110 §6.5.1)."""
@@ -127,6 +153,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request over, unless its head was refused."""
+        if self.parser.should_upgrade():
+            return
         self._stop_watch()
         self._in_head = False
         self._in_body = self._had_head = True
@@ -152,7 +180,6 @@ class BoundedProtocol(HttpToolsProtocol):
             and self._idle()
             and not self.pipeline
             and not self.expect_100_continue
-            and not parser.should_upgrade()
             and parser.get_http_version() == "1.1"
         )
 
@@ -175,6 +202,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request, unless the head was refused."""
+        if self.parser.should_upgrade():
+            return
         self._stop_watch()
         self._in_body = False
         cycle = self.cycle

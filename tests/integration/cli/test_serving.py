@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from customhouse.cli.loopback import Api, send
 from customhouse.types import Secret
 from tests.commands import PROGRAM, call, processes_of, running, surroundings
 from tests.conftest import Server
+from tests.integration.web.wire import post, read_reply
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +105,25 @@ async def test_a_service_that_is_killed_leaves_no_database_behind(tmp_path: Path
         for server in servers:
             server.wait(30)
     assert processes_of(data) == []
+
+
+async def test_a_second_sigterm_cuts_off_nothing(tmp_path: Path, settings: dict[str, str]) -> None:
+    log = tmp_path / "log"
+    with running("up", log, settings) as (process, port):
+        key = (Path(settings["DATA_DIR"]) / "platform_key").read_text().strip()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post("/v1/events", key, b"{}", "expect: 100-continue")[:-2])
+        async with asyncio.timeout(60):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            while b'"ending"' not in log.read_bytes():
+                await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        writer.write(b"{}")
+        assert (await read_reply(reader)).code == "invalid_request"
+        writer.close()
+        assert process.wait(60) == 0
 
 
 async def test_a_taken_port_is_one_line_and_the_first_key_is_not_lost(tmp_path: Path, settings: dict[str, str]) -> None:

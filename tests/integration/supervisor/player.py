@@ -1,6 +1,7 @@
 """A group of processes that only play their part: `python player.py group FOLDER` is the parent, `… child FOLDER MEMBER` one of them.
 
-Files in the folder are the stage directions: `fail` (do not start), `deaf` (do not end when told to), `hangup-ends`.
+Files in the folder are the stage directions: `fail` (do not start), `deaf` (do not end when told to), `slow` (end when told to once
+there is a file `leave`), `hangup-ends`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from customhouse.clock import SystemClock
@@ -39,7 +41,13 @@ def child(folder: Path, argument: str) -> int:
     channel = socket.socket(fileno=member.channel)
     if (folder / "fail").exists():
         return 3
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if (folder / "deaf").exists() else lambda *_: os._exit(0))
+
+    def end(*_: object) -> None:
+        while (folder / "slow").exists() and not (folder / "leave").exists():
+            time.sleep(0.05)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if (folder / "deaf").exists() else end)
     channel.send(READY)
     while channel.recv(64):
         pass

@@ -184,3 +184,22 @@ def test_a_signal_while_they_start_ends_them_all(stage: Stage) -> None:
     stage.send(signal.SIGTERM)
     assert stage.ended() == 0
     assert stage.lines("all_ended")
+
+
+def test_a_parent_that_waits_for_the_last_to_end_rests(stage: Stage) -> None:
+    stage.start("slow")
+    members = stage.ready()
+    stage.direct("fail")
+    os.kill(members[0], signal.SIGKILL)
+    # The third death in a row is followed by a pause of two seconds, in which all are told to end.
+    stage.until(lambda: len(stage.lines("process_died")) >= 3)
+    stage.send(signal.SIGTERM)
+    stage.until(lambda: bool(stage.lines("ending")))
+    assert stage.process is not None
+    parent = psutil.Process(stage.process.pid)
+    before = sum(parent.cpu_times()[:2])
+    # The moment at which one would have been started again goes by; CPU is what counts, not the time.
+    time.sleep(4)
+    assert sum(parent.cpu_times()[:2]) - before < 0.3
+    stage.direct("leave")
+    stage.ended()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -135,6 +135,54 @@ async def test_a_refusal_before_the_body_leaves_the_connection_usable(app: App) 
         whole = hot(body)
         first, second = await replies(address, 2, whole[:1000], whole[1000:], hot(b""))
         assert (first.code, second.code) == ("not_found", "not_found")
+
+
+async def test_a_wish_for_another_protocol_leaves_the_body_a_body(app: App) -> None:
+    # As Java's HTTP client asks: were the body taken for what comes after the request, it would be lost, or read as another one.
+    wish = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQBAAAAAAIAAAAA")
+    hidden = hot(b"hidden")
+    chunked = hot(b"", "transfer-encoding: chunked", *wish)
+    last = hot(b"last")
+    async with door(app) as address:
+        for parts in (
+            (hot(hidden, *wish), last),
+            (hot(hidden, *wish) + last,),
+            (hot(hidden, *wish)[: -len(hidden)], hidden, last),
+            tuple(bytes([one]) for one in hot(hidden, *wish) + last),
+            (chunked, b"%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden), last),
+            (hot(hidden, *wish, path="/v1/hot?x"), last),
+        ):
+            assert [one.body for one in await replies(address, 2, *parts)] == [hidden, b"last"]
+        assert (await exchange(address, hot(hidden, *wish, version="1.0"))).body == hidden
+
+
+async def test_a_head_without_end_behind_a_request_under_way_is_cut_off(app: App) -> None:
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call, receive: Receive) -> bytes:
+        inside.set()
+        await leave.wait()
+        return await read_body(call, receive, CAP)
+
+    async with door(app, slow) as address:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(hot(b"{}") + b"POST /v1/hot HTTP/1.1\r\nx: ")
+        await inside.wait()
+        answered = b""
+        with suppress(ConnectionError):
+            for _ in range(64):
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+            async with asyncio.timeout(10):
+                answered = await reader.read()
+        assert answered == b""
+        leave.set()
+        writer.close()
+
+
+async def test_there_is_no_tunnel(app: App) -> None:
+    async with door(app) as address:
+        assert (await exchange(address, b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n")).code == "bad_request"
 
 
 async def test_who_asks_to_close_is_closed(app: App) -> None:

@@ -73,3 +73,16 @@ def test_an_address_that_does_not_exist_is_a_setting_to_change() -> None:
 
 def test_the_kernel_spreads_connections_on_linux() -> None:
     assert SPREADS is (sys.platform == "linux")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such option elsewhere")
+def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("customhouse.supervisor.sockets.UNREAD_SECONDS", 0.5)
+    with bind(ANY) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            listener.setblocking(True)
+            accepted, _ = listener.accept()
+            with accepted, pytest.raises(TimeoutError):
+                while True:
+                    accepted.sendall(bytes(1_000_000))
