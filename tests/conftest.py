@@ -36,8 +36,9 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("suite")
 
-# Where the suite runs in the background, a shell has SIGINT ignored, and processes that it starts would inherit that.
+# Where the suite runs in the background, a shell has SIGINT ignored, and nohup SIGHUP: processes that it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 NOT_REPEATED = Once(None, b"")
 """A call without an idempotency key."""
