@@ -59,6 +59,7 @@ async def growth(rows: int, rounds: int, seconds: float, asks: int, processes: i
             delivered: dict[str, list[float]] = {side: [] for side in _SIDES}
             cost: dict[str, list[dict[str, float]]] = {side: [] for side in _SIDES}
             agree = True
+            counts: list[dict[str, Any]] = []
             reading: dict[str, dict[str, dict[str, float]]] = {}
             plans: dict[str, list[str]] = {}
             for number in range(rounds):
@@ -70,6 +71,10 @@ async def growth(rows: int, rounds: int, seconds: float, asks: int, processes: i
                         sent, got = await publish(on, into, tenants, Load(seconds), at_begin=meters.begin)
                         cost[side].append(await meters.end(got["distinct"]))
                         delivered[side].append(got["distinct"] / max(got["last_at"] - got["first_at"], 1e-9))
+                        counts.append(
+                            {"side": side, "accepted": sent["accepted"], "arrived": got["distinct"]}
+                            | {"failed": sent["failed"], "refused": got["refused"]}
+                        )
                         agree &= sent["accepted"] == got["distinct"] > 0 and not sent["failed"] + got["refused"]
                         if number == rounds - 1:
                             step(f"asking the routes that read: {side}")
@@ -82,6 +87,7 @@ async def growth(rows: int, rounds: int, seconds: float, asks: int, processes: i
         "run": "growth",
         "workload": {"rows": rows, "rounds": rounds, "seconds": seconds, "tenants": TENANTS, "processes": processes},
         "history": asdict(made) | {"seconds_to_make": seconds_to_make},
+        "counts": counts,
         "delivered_per_second": delivered,
         "median": medians,
         "ratio": ratio,

@@ -20,7 +20,7 @@ def run(name: str, *arguments: str, fails_with: tuple[str, ...] = ()) -> dict[st
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=220)
     assert done.stdout, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
-    assert [words for words in found["broken"] if words not in fails_with] == [], done.stderr[-3000:]
+    assert [words for words in found["broken"] if words not in fails_with] == [], (done.stderr[-3000:], found.get("counts"))
     assert done.returncode == (0 if found["holds"] else 1)
     assert set(fails_with) <= set(found["checked"])
     return found
