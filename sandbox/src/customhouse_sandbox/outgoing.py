@@ -1,0 +1,104 @@
+"""Webhooks that a provider sends: to this machine and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+import httptools
+
+_HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
+_SECONDS: Final = 30.0
+_CHUNK: Final = 65_536
+_LARGEST: Final = 1_048_576
+
+
+def is_here(url: str) -> bool:
+    """Tell whether a URL is one of this machine's own, over plain HTTP."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "http" and parts.hostname in _HOSTS and port is not None and "@" not in parts.netloc
+
+
+def accepted(status: int, _body: bytes) -> bool:
+    """Tell whether an answer takes a webhook: any 2xx."""
+    return 200 <= status < 300  # noqa: PLR2004 - RFC 9110 §15.3
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One webhook, ready to be sent: to send it twice is to send the same bytes twice."""
+
+    provider: str
+    event: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+    accepts: Callable[[int, bytes], bool] = accepted
+    """Whether an answer is the one that the provider wants."""
+
+    def __post_init__(self) -> None:
+        """Refuse what leads away from this machine."""
+        if not is_here(self.url):
+            raise ValueError("A webhook of the sandbox goes to http://127.0.0.1:PORT/… only.")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook that was sent, and what came back."""
+
+    number: int
+    provider: str
+    event: str
+    url: str
+    status: int
+    """0: nobody answered."""
+    accepted: bool
+
+
+class _Reading:
+    """httptools' callbacks."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.complete = False
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+async def send(outgoing: Outgoing) -> tuple[int, bytes]:
+    """Send a webhook; return status and body of the answer, 0 where there is none."""
+    parts = urlsplit(outgoing.url)
+    target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+    head = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", f"Content-Length: {len(outgoing.body)}"]
+    head += [f"{name}: {value}" for name, value in outgoing.headers]
+    reading = _Reading()
+    parser = httptools.HttpResponseParser(reading)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
+            try:
+                writer.write("\r\n".join([*head, "", ""]).encode("latin-1") + outgoing.body)
+                while not reading.complete:
+                    chunk = await reader.read(_CHUNK)
+                    if not chunk:
+                        # A body without a length ends with the connection.
+                        break
+                    parser.feed_data(chunk)
+                    if len(reading.body) > _LARGEST:
+                        return 0, b""
+            finally:
+                writer.close()
+        return int(parser.get_status_code() or 0), bytes(reading.body)
+    except (OSError, httptools.HttpParserError):
+        return 0, b""

@@ -1,0 +1,3 @@
+"""Zoom, imitated (§2 of the providers' facts)."""
+
+from customhouse_sandbox.zoom.vendor import VENDOR as VENDOR

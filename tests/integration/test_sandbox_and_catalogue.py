@@ -1,0 +1,158 @@
+"""The catalogue and the sandbox were written down apart from the same facts: here they meet, over HTTP."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from customhouse.providers import calls
+from customhouse.providers.calls import Call
+from customhouse.providers.catalogue import Catalogue
+from customhouse.providers.declared import read
+from customhouse.providers.failures import Failure, classify
+from customhouse.providers.manifest import Provider
+from customhouse.providers.replies import TokenReply, parse_identity, parse_token_reply
+from customhouse.providers.scopes import Verdict, compare, names, requested
+from customhouse.providers.vocabulary import Mode, Reason, Rotation, Step
+from customhouse.types import Secret
+from tests.sandboxes import Sandbox, client, consent, running
+
+IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive")
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with running() as sandbox:
+        yield sandbox
+
+
+def catalogue_of(sandbox: Sandbox) -> Catalogue:
+    environ = sandbox.environ()
+    return read(sandbox.providers_file().encode(), lambda reference: Secret(environ[reference.env].encode()), https_required=False)
+
+
+def fresh() -> Secret:
+    return Secret(secrets.token_urlsafe(48).encode())
+
+
+class Flow:
+    """One connection as the catalogue makes it, without the service around it."""
+
+    def __init__(self, sandbox: Sandbox, provider: str, browser: httpx.AsyncClient, mode: Mode = Mode.OBSERVE) -> None:
+        catalogue = catalogue_of(sandbox)
+        self.provider: Provider = catalogue.get(provider)
+        self.registration = catalogue.client(provider)
+        self.browser, self.mode = browser, mode
+        self.redirect = calls.redirect_uri("http://127.0.0.1:8300", provider)
+        self.state, self.verifier = secrets.token_urlsafe(32), fresh()
+
+    def url(self) -> str:
+        return calls.authorize_url(
+            self.provider, self.registration, mode=self.mode, redirect=self.redirect, state=self.state, verifier=self.verifier
+        )
+
+    async def send(self, call: Call) -> httpx.Response:
+        headers = call.headers()
+        if call.authorization is not None:
+            headers["authorization"] = call.authorization.reveal().decode()
+        return await self.browser.request(call.method, call.url, headers=headers, content=call.body.reveal())
+
+    async def code(self) -> Secret:
+        landing = await consent(self.browser, self.url())
+        assert landing.place == self.redirect
+        assert landing["state"] == self.state
+        return Secret(landing["code"].encode())
+
+    async def exchange(self, code: Secret) -> TokenReply | Failure:
+        call = calls.exchange(self.provider, self.registration, code=code, redirect=self.redirect, verifier=self.verifier)
+        return self.read(await self.send(call), Step.EXCHANGE)
+
+    async def refresh(self, token: Secret) -> TokenReply | Failure:
+        call = calls.refresh(self.provider, self.registration, token=token)
+        return self.read(await self.send(call), Step.REFRESH, token)
+
+    def read(self, answer: httpx.Response, step: Step, shown: Secret | None = None) -> TokenReply | Failure:
+        return parse_token_reply(self.provider, step, answer.status_code, answer.content, dict(answer.headers), shown=shown)
+
+    async def connected(self) -> TokenReply:
+        reply = await self.exchange(await self.code())
+        assert isinstance(reply, TokenReply)
+        return reply
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("provider", IMITATED)
+async def test_what_the_sandbox_answers_is_what_the_catalogue_understands(provider: str, sandbox: Sandbox) -> None:
+    async with client() as browser:
+        for mode in catalogue_of(sandbox).get(provider).modes:
+            flow = Flow(sandbox, provider, browser, mode)
+            reply = await flow.connected()
+            assert reply.refresh_token is not None
+            assert compare(flow.provider, mode, reply.scopes).verdict is Verdict.SAME
+            who = calls.identity(flow.provider, flow.registration, access=reply.access_token, api_origin=reply.api_origin)
+            assert who is not None
+            answer = await flow.send(who)
+            account = parse_identity(flow.provider, answer.status_code, answer.content)
+            assert not isinstance(account, Failure)
+            assert account.label.startswith("ada@example.com")
+            renewed = await flow.refresh(reply.refresh_token)
+            assert isinstance(renewed, TokenReply)
+            rotates = flow.provider.oauth2.refresh.rotation is not Rotation.STABLE
+            assert (renewed.refresh_token != reply.refresh_token) is rotates
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("provider", IMITATED)
+async def test_a_revocation_as_the_catalogue_makes_it_ends_both_tokens(provider: str, sandbox: Sandbox) -> None:
+    async with client() as browser:
+        flow = Flow(sandbox, provider, browser)
+        reply = await flow.connected()
+        assert reply.refresh_token is not None
+        for call in calls.revoke(flow.provider, flow.registration, access=reply.access_token, refreshing=reply.refresh_token):
+            assert (await flow.send(call)).status_code == httpx.codes.OK
+        probe = await flow.send(calls.probe(flow.provider, flow.registration, access=reply.access_token))
+        assert classify(flow.provider, Step.API, probe.status_code, probe.content).reason is Reason.TOKEN_REFUSED
+        ended = await flow.refresh(reply.refresh_token)
+        assert isinstance(ended, Failure)
+        assert ended.reason is Reason.GRANT_ENDED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("provider", IMITATED)
+async def test_a_code_is_good_once_and_only_with_its_verifier(provider: str, sandbox: Sandbox) -> None:
+    async with client() as browser:
+        flow = Flow(sandbox, provider, browser)
+        code = await flow.code()
+        right, flow.verifier = flow.verifier, fresh()
+        refused = await flow.exchange(code)
+        assert isinstance(refused, Failure)
+        assert refused.reason is Reason.CODE_REFUSED
+        flow.verifier = right
+        assert isinstance(await flow.exchange(code), TokenReply)
+        again = await flow.exchange(code)
+        assert isinstance(again, Failure)
+        assert again.reason is Reason.CODE_REFUSED
+
+
+@pytest.mark.parametrize("provider", IMITATED)
+@pytest.mark.anyio
+async def test_every_endpoint_of_an_imitated_provider_is_overridden(provider: str, sandbox: Sandbox) -> None:
+    for name, url in catalogue_of(sandbox).get(provider).endpoints.items():
+        assert url.startswith(sandbox.base), name
+
+
+@pytest.mark.anyio
+async def test_zoom_is_registered_for_exactly_the_scopes_that_the_catalogue_asks_for(sandbox: Sandbox) -> None:
+    assert sandbox.realms["zoom"].applications["zoom"].scopes == names(requested(catalogue_of(sandbox).get("zoom"), Mode.OBSERVE))
+
+
+@pytest.mark.anyio
+async def test_the_folder_that_the_sandbox_writes_is_a_providers_file_in_order(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = sandbox.write(tmp_path / "sandbox")
+    catalogue = read(path.read_bytes(), lambda reference: Secret(Path(reference.file).read_bytes()), https_required=False)
+    assert {provider.id for provider in catalogue.providers if catalogue.is_set_up(provider)} >= set(IMITATED)
+    assert {oct(file.stat().st_mode & 0o777) for file in path.parent.iterdir()} == {"0o600"}
