@@ -33,7 +33,7 @@ class Landing:
 
 def client() -> httpx.AsyncClient:
     """Return a client that trusts nothing of this machine's environment and follows nothing."""
-    return httpx.AsyncClient(trust_env=False, follow_redirects=False)
+    return httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=60)
 
 
 async def consent(

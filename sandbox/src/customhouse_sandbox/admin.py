@@ -103,6 +103,8 @@ def _order(sandbox: Sandbox, said: dict[str, Any]) -> Any:
     times, values = said.get("times", 1), said.get("values", {})
     if not (times is None or (isinstance(times, int) and not isinstance(times, bool))) or not isinstance(values, dict):
         raise ValueError("times is a number or null; values is an object")
+    if reserved := {"target", "kind", "operation", "times", "self"} & set(values):
+        raise ValueError(f"values holds no {', '.join(sorted(reserved))}")
     return _fault(sandbox.order(_text(said["target"]), kind, operation, times=times, **values))
 
 
@@ -149,7 +151,7 @@ def _expire(sandbox: Sandbox, said: dict[str, Any]) -> Any:
 
 
 def _deauthorize(sandbox: Sandbox, said: dict[str, Any]) -> Any:
-    why = {"user": End.DEAUTHORIZED, "admin": End.ADMIN}.get(said.get("by", "user"))
+    why = {"user": End.DEAUTHORIZED, "admin": End.ADMIN}.get(_text(said.get("by", "user")))
     if why is None:
         raise ValueError("by is user or admin")
     return {"ended": sandbox.withdraw(_text(said["application"]), _text(said["person"]), why)}
@@ -170,6 +172,8 @@ def _register(sandbox: Sandbox, said: dict[str, Any]) -> Any:
         if name in said:
             if not isinstance(said[name], list) or not all(isinstance(one, str) for one in said[name]):
                 raise ValueError(f"{name} is a list of texts")
+            if not all(one.isascii() and one.isprintable() for one in said[name]):
+                raise ValueError(f"{name} are printable ASCII")
             values[name] = tuple(said[name])
     for name in ("disabled", "testing"):
         if name in said:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Final
+
+_FURTHEST: Final = 100 * 366 * 86_400.0
 
 
 class Clock:
@@ -21,10 +24,10 @@ class Clock:
         """Let time pass; it never runs backwards.
 
         Raises:
-            ValueError: the number is negative.
+            ValueError: the number is negative, or leads more than a century ahead.
         """
-        if not seconds >= 0:
-            raise ValueError("time runs forward only")
+        if not 0 <= seconds <= _FURTHEST - self._ahead:
+            raise ValueError("time runs forward only, and at most a century ahead")
         self._ahead += seconds
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import httptools
 
@@ -37,12 +37,12 @@ class Request:
     @property
     def path(self) -> str:
         """The path, still encoded."""
-        return urlsplit(self.target).path
+        return self.target.partition("?")[0]
 
     @property
     def query(self) -> list[tuple[str, str]]:
         """The query's parameters, in order."""
-        return parse_qsl(urlsplit(self.target).query, keep_blank_values=True)
+        return parse_qsl(self.target.partition("?")[2], keep_blank_values=True)
 
     @property
     def is_form(self) -> bool:
@@ -84,9 +84,10 @@ class Reply:
 
 
 def parsed(raw: bytes) -> dict[str, Any] | None:
-    """Return a JSON object; None where it is none."""
+    """Return a JSON object (RFC 8259); None where it is none, or holds what cannot be written again: NaN, half of a surrogate pair."""
     try:
         value = json.loads(raw)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -18,6 +18,8 @@ _LARGEST: Final = 1_048_576
 
 def is_here(url: str) -> bool:
     """Tell whether a URL is one of this machine's own, over plain HTTP."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return False
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -36,13 +36,13 @@ class Front:
         if request.headers.get("host", "") not in self._names:
             # Another name for this machine means a web page that plays with DNS.
             return as_json(421, {"error": "Call the sandbox by 127.0.0.1."})
-        _, name, *rest = request.path.split("/")
+        name, _, rest = request.path.removeprefix("/").partition("/")
         if name == ADMIN:
             return administer(self._sandbox, request)
         vendor = _VENDORS.get(name)
         if vendor is None:
             return as_json(404, {"error": "There is no such provider here."})
-        return await self._provide(vendor, request, "/" + "/".join(rest))
+        return await self._provide(vendor, request, f"/{rest}")
 
     async def _provide(self, vendor: Vendor, request: Request, path: str) -> Reply:
         realm = self._sandbox.realms[vendor.name]

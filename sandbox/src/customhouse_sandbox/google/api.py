@@ -82,8 +82,8 @@ def watch(ask: Ask, token: Token, resource: str, uri: str, most_seconds: float, 
         return invalid("A channel needs an id of 1 to 64 characters, and the type web_hook.", "channelIdInvalid")
     if not isinstance(address, str) or not is_here(address):
         return failed(401, "Unauthorized WebHook callback channel.", reason="push.webhookUrlUnauthorized")
-    if not isinstance(secret, str) or len(secret) > _LONGEST_TOKEN:
-        return invalid("A channel's token has at most 256 characters.")
+    if not isinstance(secret, str) or not secret.isascii() or not secret.isprintable() or len(secret) > _LONGEST_TOKEN:
+        return invalid("A channel's token has at most 256 characters, all of them printable.")
     channels = hooks.channels(ask.realm)
     if name in channels:
         return failed(400, "Channel id not unique", reason="channelIdNotUnique")

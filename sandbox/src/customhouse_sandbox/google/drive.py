@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.policy import compat32
 from typing import Any, Final
+from urllib.parse import quote
 
 from customhouse_sandbox.clock import rfc3339
 from customhouse_sandbox.faults import Operation
@@ -24,6 +25,7 @@ _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0
 _QUERY: Final = re.compile(r"name = '((?:[^'\\]|\\.)*)'")
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,13})-([0-9]{0,13})")
+_TYPE: Final = re.compile(r"[\x20-\x7e]{1,255}")
 _TYPES: Final = ("user", "group", "domain", "anyone")
 _ROLES: Final = ("reader", "commenter", "writer", "fileOrganizer", "organizer", "owner")
 _KNOWN: Final = ("name", "mimeType", "parents", "appProperties", "description")
@@ -122,12 +124,16 @@ def _created(ask: Ask, said: dict[str, Any] | None, content: bytes) -> Reply:
     token, person = shown
     if said is None:
         return invalid("Parse Error", "parseError")
+    if _TYPE.fullmatch(str(said.get("mimeType", "text/plain"))) is None:
+        return invalid("Invalid MIME type.")
     parents = said.get("parents", [])
     if not isinstance(parents, list) or len(parents) > 1:
         return invalid("A file has one parent.", "teamDrivesParentLimit")
     reserved: set[str] = ask.realm.store.setdefault("file-ids", set())
     name = said.get("id", "")
-    if name and name in files(ask.realm):
+    if not isinstance(name, str):
+        return invalid("The provided file ID is not usable.", "fileIdInvalid")
+    if name in files(ask.realm):
         return failed(409, "A file already exists with the provided ID.", reason="fileIdInUse")
     if name and name not in reserved:
         return invalid("The provided file ID is not usable.", "fileIdInvalid")
@@ -252,7 +258,7 @@ def watch_changes(ask: Ask) -> Reply:
         return shown
     if not ask.query("pageToken"):
         return invalid("Required parameter: pageToken", "required")
-    uri = f"{ask.realm.base}/drive/v3/changes?alt=json&pageToken={ask.query('pageToken')}"
+    uri = f"{ask.realm.base}/drive/v3/changes?alt=json&pageToken={quote(ask.query('pageToken'), safe='')}"
     return watch(ask, shown[0], _CHANGES, uri, 7 * _DAY, _HOUR)
 
 

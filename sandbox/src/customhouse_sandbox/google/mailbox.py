@@ -141,11 +141,12 @@ def _sent(ask: Ask, person: Person, box: Mailbox, raw: bytes, thread: Any) -> Re
     to = getaddresses([str(value) for name in ("To", "Cc", "Bcc") for value in message.get_all(name, [])])
     if not any("@" in address for _, address in to):
         return invalid("Recipient address required", "invalidArgument")
+    if not isinstance(thread, str):
+        return invalid("Invalid thread id.", "invalidArgument")
     if thread and thread not in box.threads():
         return missing("Requested entity was not found.")
     if "Message-ID" not in message:
-        message["Message-ID"] = make_msgid(domain="mail.gmail.com")
-        raw = message.as_bytes()
+        raw = f"Message-ID: {make_msgid(domain='mail.gmail.com')}\r\n".encode() + raw
     mail = _keep(ask.realm, person.login, raw, thread if _joins(box, message, thread) else "", ("SENT",))
     return as_json(200, {"id": mail.id, "threadId": mail.thread, "labelIds": list(mail.labels)})
 

@@ -1,0 +1,93 @@
+"""Whatever is sent to whatever route, there is an answer: nothing is raised, nothing of it gets into a header."""
+
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+from urllib.parse import quote
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from customhouse_sandbox.admin import COMMANDS
+from customhouse_sandbox.http import Reply, Request
+from customhouse_sandbox.routing import Ask, Route
+from customhouse_sandbox.sandbox import VENDORS, Sandbox
+from customhouse_sandbox.state import Kind
+
+TEXTS = st.text(max_size=12) | st.sampled_from(["me", "primary", "2030-01-01", "2030-01-01T00:00:00Z", "http://127.0.0.1:1/", "web_hook"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(TEXTS, below, max_size=3),
+    max_leaves=6,
+)
+MEMBERS = st.sampled_from(
+    ["id", "start", "end", "raw", "threadId", "name", "mimeType", "parents", "type", "role", "emailAddress", "address", "token"]
+    + ["expiration", "resourceId", "conferenceData", "topicName", "summary", "client_id", "code", "grant_type", "refresh_token"]
+)
+PARAMETERS = st.sampled_from(
+    ["from", "to", "page_size", "next_page_token", "ttl", "type", "timeMin", "syncToken", "orderBy", "maxResults", "q", "fields", "count"]
+    + ["alt", "format", "startHistoryId", "filter", "pageSize", "uploadType", "pageToken", "client_id", "redirect_uri", "scope", "state"]
+)
+BODIES = st.dictionaries(MEMBERS, VALUES, max_size=4).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+KINDS = st.sampled_from(["application/json", "application/x-www-form-urlencoded", "message/rfc822", "multipart/related; boundary=b", ""])
+
+
+def opened() -> tuple[Sandbox, dict[str, str]]:
+    """Return a sandbox that no port leads to, and a token per provider that opens everything."""
+    sandbox = Sandbox()
+    sandbox.open(1)
+    tokens = {}
+    for name, realm in sandbox.realms.items():
+        applications = list(realm.applications.values())
+        scopes = tuple(scope for application in applications for scope in application.scopes)
+        tokens[name] = realm.issue(realm.grant(applications[0], "ada", scopes), Kind.ACCESS, scopes, None).value
+    return sandbox, tokens
+
+
+SANDBOX, TOKENS = opened()
+ROUTES = [(vendor.name, route) for vendor in VENDORS for route in vendor.routes]
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(ROUTES),
+    st.dictionaries(st.sampled_from(["user", "meeting", "file", "event", "calendar", "thread"]), TEXTS, max_size=3),
+    st.dictionaries(PARAMETERS, TEXTS, max_size=4),
+    BODIES,
+    KINDS,
+    st.sampled_from(["", "bytes=0-", "bytes=9-1", "bytes=999999999999-"]),
+)
+def test_every_route_answers_everything(
+    chosen: tuple[str, Route], parts: dict[str, str], query: dict[str, str], body: bytes, kind: str, wanted: str
+) -> None:
+    name, route = chosen
+    names = [segment[1:-1] for segment in route.path.split("/") if segment.startswith("{")]
+    target = "/x?" + "&".join(f"{key}={quote(value)}" for key, value in query.items())
+    headers = {"authorization": f"Bearer {TOKENS[name]}", "content-type": kind, "range": wanted}
+    request = Request(route.method, target, MappingProxyType(headers), body)
+    reply = route.answer(Ask(request, SANDBOX.realms[name], {part: parts.get(part, "x") for part in names}))
+    assert isinstance(reply, Reply)
+    assert 200 <= reply.status < 500
+    for header, value in reply.headers:
+        assert f"{header}{value}".isascii()
+        assert f"{header}{value}".isprintable()
+    while not SANDBOX.outbox.empty():
+        outgoing = SANDBOX.outbox.get_nowait()
+        assert all(value.isascii() and value.isprintable() for _, value in outgoing.headers)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(COMMANDS), st.dictionaries(st.sampled_from(["target", "kind", "times", "values", "seconds", "calls"]), VALUES, max_size=4))
+def test_every_command_answers_everything(command: object, said: dict[str, object]) -> None:
+    from customhouse_sandbox.admin import ADMIN, Command, administer
+
+    assert isinstance(command, Command)
+    sandbox, _ = opened()
+    filler: dict[str, object] = {member[:-1]: "zoom" for member in command.members if member.endswith("*")}
+    known = {member.rstrip("*") for member in command.members}
+    body = filler | {name: value for name, value in said.items() if name in known}
+    headers = MappingProxyType({"content-type": "application/json"})
+    raw = json.dumps(body).encode() if command.method == "POST" else b""
+    reply = administer(sandbox, Request(command.method, f"/{ADMIN}{command.path}", headers, raw))
+    assert reply.status in {200, 400, 415}
