@@ -22,12 +22,58 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 MEMBERS = st.sampled_from(
-    ["id", "start", "end", "raw", "threadId", "name", "mimeType", "parents", "type", "role", "emailAddress", "address", "token"]
-    + ["expiration", "resourceId", "conferenceData", "topicName", "summary", "client_id", "code", "grant_type", "refresh_token"]
+    [
+        "id",
+        "start",
+        "end",
+        "raw",
+        "threadId",
+        "name",
+        "mimeType",
+        "parents",
+        "type",
+        "role",
+        "emailAddress",
+        "address",
+        "token",
+        "expiration",
+        "resourceId",
+        "conferenceData",
+        "topicName",
+        "summary",
+        "client_id",
+        "code",
+        "grant_type",
+        "refresh_token",
+    ]
 )
 PARAMETERS = st.sampled_from(
-    ["from", "to", "page_size", "next_page_token", "ttl", "type", "timeMin", "syncToken", "orderBy", "maxResults", "q", "fields", "count"]
-    + ["alt", "format", "startHistoryId", "filter", "pageSize", "uploadType", "pageToken", "client_id", "redirect_uri", "scope", "state"]
+    [
+        "from",
+        "to",
+        "page_size",
+        "next_page_token",
+        "ttl",
+        "type",
+        "timeMin",
+        "syncToken",
+        "orderBy",
+        "maxResults",
+        "q",
+        "fields",
+        "count",
+        "alt",
+        "format",
+        "startHistoryId",
+        "filter",
+        "pageSize",
+        "uploadType",
+        "pageToken",
+        "client_id",
+        "redirect_uri",
+        "scope",
+        "state",
+    ]
 )
 BODIES = st.dictionaries(MEMBERS, VALUES, max_size=4).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
 KINDS = st.sampled_from(["application/json", "application/x-www-form-urlencoded", "message/rfc822", "multipart/related; boundary=b", ""])
@@ -78,7 +124,10 @@ def test_every_route_answers_everything(
 
 
 @settings(max_examples=200)
-@given(st.sampled_from(COMMANDS), st.dictionaries(st.sampled_from(["target", "kind", "times", "values", "seconds", "calls"]), VALUES, max_size=4))
+@given(
+    st.sampled_from(COMMANDS),
+    st.dictionaries(st.sampled_from(["target", "kind", "times", "values", "seconds", "calls"]), VALUES, max_size=4),
+)
 def test_every_command_answers_everything(command: object, said: dict[str, object]) -> None:
     from customhouse_sandbox.admin import ADMIN, Command, administer
 
