@@ -15,11 +15,20 @@ from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock, SystemClock
 from customhouse.config import AwsKey, Environment, Settings, secret_at
+from customhouse.connections.confirming import Confirming
+from customhouse.connections.ending import Ending
+from customhouse.connections.returning import Returning
+from customhouse.connections.revoking import Revoker
+from customhouse.connections.sessions import Sessions
+from customhouse.connections.speaking import Speaker
+from customhouse.connections.sweeping import Sweeping
+from customhouse.connections.views import Grants
 from customhouse.crypto.kms import KeyService
 from customhouse.crypto.kms_aws import AwsKeyService
 from customhouse.crypto.kms_local import load_local_key
 from customhouse.db import Database, Executor, Migrator
 from customhouse.egress.client import Egress
+from customhouse.egress.fetching import Fetcher
 from customhouse.embedded.cluster import Cluster, open_cluster
 from customhouse.errors import CustomhouseError, SettingsError
 from customhouse.failpoints import Failpoints
@@ -229,6 +238,7 @@ class App:
         self._claims = Claims(database, self.vault, self.rosters, self.engine, self.clock)
         self.sweeps = Sweeps(database, self.metrics, drop_payloads=drop_payloads)
         self.certificates = CertificateWatch(database, self.operational, self.clock)
+        self._wire_connect(failpoints, https_required=https_required)
         jobs = (
             *periodic(database, settings.payload_retention),
             Periodic("signing_keys.advance", "* * * * *", self._advance_keys),
@@ -236,6 +246,9 @@ class App:
             Periodic("lines.mend", "*/5 * * * *", self._mend_lines),
             Periodic("certificates.tell", "23 * * * *", self._tell_certificates),
             Periodic("connections.disable", "*/5 * * * *", self._disable_failing),
+            Periodic("connect.end_sessions", "* * * * *", self.sweeping.sessions),
+            Periodic("connect.revoke", "* * * * *", self.revoker.end_due),
+            Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
         )
         self._worker = Worker(database, self.metrics, jobs) if member.jobs else None
         self._share = None if member.tallies is None else Share(Path(member.tallies))
@@ -311,6 +324,7 @@ class App:
         if self._share is not None:
             self._share.write(self.metrics.render().decode())
         await self.egress.aclose()
+        await self.fetcher.aclose()
         await self.vault.close()
         await self.database.close()
         _log.info("stopped", process_id=ids.show("prc", self.process_id))
@@ -376,6 +390,22 @@ class App:
             raise SettingsError(f"{len(pending)} migration(s) are pending: run `customhouse db migrate`.")
 
     # Wiring -------------------------------------------------------------------------------------------------------------
+
+    def _wire_connect(self, failpoints: Failpoints, *, https_required: bool) -> None:
+        """Wire what people connect by consent."""
+        database, vault, clock, catalogue = self.database, self.vault, self.clock, self.catalogue
+        self.fetcher = Fetcher(https_required=https_required, clock=clock)
+        self.speaker = Speaker(catalogue, self.fetcher)
+        self.revoker = Revoker(database, vault, clock, catalogue, self.speaker)
+        self.sessions = Sessions(
+            database, vault, clock, catalogue, public_url=self.settings.public_url, return_urls=self.settings.return_urls
+        )
+        told = self.operational
+        self.returning = Returning(database, vault, clock, self.sessions, self.speaker, self.revoker, told, failpoints)
+        self.confirming = Confirming(database, vault, clock, catalogue, self.sessions, self.revoker, told, failpoints)
+        self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)
+        self.ending = Ending(database, vault, clock, catalogue, self.revoker, told)
+        self.grants = Grants(database, vault, clock, told)
 
     def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:

@@ -115,6 +115,31 @@ class ProviderNotConfigured(Conflict):
     code = "provider_not_configured"
 
 
+class ConnectSessionOver(Conflict):
+    """The connect session was used, has ended, or its time is over; make a new one."""
+
+    code = "connect_session_over"
+
+
+class UserMismatch(Conflict):
+    """Another user was invited than the one who is logged in; what was granted is not kept, and is revoked at the provider."""
+
+    code = "user_mismatch"
+
+
+class ConnectRefused(CustomhouseError):
+    """Nothing came of a connect flow; the page says why, and `reason` is its code."""
+
+    code = "connect_refused"
+
+    def __init__(self, reason: str, back: tuple[str, str] | None = None, provider: str | None = None) -> None:
+        """Take a code for the page, where the browser may go back to (with the session's id), and the provider's name."""
+        super().__init__(reason)
+        self.reason = reason
+        self.back = back
+        self.provider = provider
+
+
 class IdempotencyConflict(Conflict):
     """This idempotency key was used with another body; use a new key for a new request."""
 

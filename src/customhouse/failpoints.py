@@ -16,6 +16,11 @@ NAMES: Final = frozenset(
     {
         "accept.before_commit",
         "accept.after_commit",
+        "connect.before_exchange",
+        "connect.after_exchange",
+        "connect.before_commit",
+        "connect.after_commit",
+        "connect.before_confirm",
         "deliver.before_send",
         "deliver.after_send",
         "record.before_commit",

@@ -42,6 +42,12 @@ CROSSING = {
     "long_failing_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "purge_keys_v1": ("customhouse_crossing", "integer"),
     "certificates_expiring_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "resolve_connect_link_v1": ("customhouse_crossing", "TABLE(tenant_id text, session_id uuid)"),
+    "resolve_connect_state_v1": ("customhouse_crossing", "TABLE(tenant_id text, session_id uuid)"),
+    "connect_sessions_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, session_id uuid, over boolean)"),
+    "grants_sharing_v1": ("customhouse_crossing", "bigint"),
+    "revocations_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, revocation_id uuid)"),
+    "outgrown_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
 }
@@ -53,6 +59,12 @@ POLICIES = {
     ("connections", "crossing_health", "customhouse_crossing", "SELECT"),
     ("connection_secrets", "crossing", "customhouse_crossing", "SELECT"),
     ("connections", "crossing_certificates", "customhouse_crossing", "SELECT"),
+    ("connections", "crossing_consented", "customhouse_crossing", "SELECT"),
+    ("connect_sessions", "crossing", "customhouse_crossing", "SELECT"),
+    ("connect_states", "crossing", "customhouse_crossing", "SELECT"),
+    ("pending_grants", "crossing", "customhouse_crossing", "SELECT"),
+    ("connection_grants", "crossing", "customhouse_crossing", "SELECT"),
+    ("revocation_escrow", "crossing", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
@@ -78,6 +90,12 @@ CROSSING_RIGHTS = {
         (f"connection_health.{name}", "SELECT")
         for name in ("tenant_id", "connection_id", "failing_since", "last_success_at", "last_failure_at")
     ),
+    ("connections.mode", "SELECT"),
+    *((f"connect_sessions.{name}", "SELECT") for name in ("tenant_id", "session_id", "link_hash", "state", "deadline")),
+    *((f"connect_states.{name}", "SELECT") for name in ("tenant_id", "session_id", "state_hash")),
+    *((f"pending_grants.{name}", "SELECT") for name in ("tenant_id", "session_id", "account_index")),
+    *((f"connection_grants.{name}", "SELECT") for name in ("tenant_id", "connection_id", "account_index", "requested")),
+    *((f"revocation_escrow.{name}", "SELECT") for name in ("tenant_id", "revocation_id", "next_at")),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),
     ("event_keys", "SELECT"),
@@ -94,6 +112,35 @@ _TABLES = """
 """
 ALL: dict[str, Any] = {"user_id": None, "provider": None, "status": None, "before": None, "limit": 100}
 ONE, OTHER = TenantId("one"), TenantId("other")
+
+_A_GRANT = """
+    with session as (
+      insert into connect_sessions (tenant_id, session_id, link_hash, user_id, provider, mode, connection_id, renews, state, deadline)
+      values ($1, $3, $4, 'u1', 'zoom', 'observe', $2, false, 'confirmed', 'infinity') returning session_id
+    ), state as (
+      insert into connect_states (tenant_id, state_hash, session_id, provider, browser_hash, verifier_sealed, redirect_uri, expires_at)
+      select $1, $4, session_id, 'zoom', $4, '', '', 'infinity' from session
+    ), exchange as (
+      insert into connect_exchanges (tenant_id, session_id, code_sealed, verifier_sealed, redirect_uri, started_at)
+      select $1, session_id, '', '', '', now() from session
+    ), pending as (
+      insert into pending_grants (tenant_id, session_id, connection_id, requested, granted, missing, scopes_known, manifest_version,
+                                  account_index, account_sealed, tokens_sealed, granted_at)
+      select $1, session_id, $2, '{}', '{}', '{}', true, 1, $4, '', '', now() from session
+    ), held as (
+      insert into connection_grants (tenant_id, connection_id, grant_version, requested, granted, missing, scopes_known, manifest_version,
+                                     account_index, account_sealed, user_sealed)
+      values ($1, $2, 1, '{}', '{}', '{}', true, 1, $4, '', '')
+    ), consented as (
+      insert into consents (tenant_id, connection_id, grant_version, session_id, user_id, mode, requested, granted, manifest_version,
+                            consented_at, confirmed_at)
+      values ($1, $2, 1, $3, 'u1', 'observe', '{}', '{}', 1, now(), now())
+    ), tokens as (
+      insert into integration_tokens (tenant_id, connection_id, token_generation, access_sealed, issued_at) values ($1, $2, 1, '', now())
+    )
+    insert into revocation_escrow (tenant_id, revocation_id, connection_id, provider, reason, tokens_sealed, ends_key, next_at, ends_at)
+    values ($1, $3, $2, 'zoom', 'suite', '', false, 'infinity', 'infinity')
+"""
 
 
 async def tables(owner: asyncpg.Connection, *, with_tenant: bool = True) -> set[str]:
@@ -129,6 +176,8 @@ async def inhabited(app: App, receiver: Recorder, owner: asyncpg.Connection) -> 
 
     await until(both_tried)
     failing = [(one.tenant_id, one.connection_id) for name in (ONE, OTHER) for one in await app.endpoints.list(name, **ALL)]
+    for tenant, connection_id in failing:
+        await owner.execute(_A_GRANT, tenant, connection_id, ids.new(), bytes(32))
     now = [app.clock.now()] * len(failing)
     await app.database.call(SQL["note_health"], [t for t, _ in failing], [c for _, c in failing], now, now, now, ["timeout"] * len(failing))
     return app

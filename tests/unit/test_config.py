@@ -63,6 +63,7 @@ def test_prod_is_assumed_and_the_defaults_are_those_of_the_table() -> None:
         trusted_proxies=(),
         egress_allow=(),
         providers_file=None,
+        return_urls=(),
         payload_retention=timedelta(hours=72),
         signature_header_prefix="X-Queast",
         max_body_bytes=262144,
@@ -125,6 +126,7 @@ def test_every_setting_is_read() -> None:
             CONNECTION_CONCURRENCY="4",
             PROCESSES="3",
             ACCEPT_WAIT="0.25",
+            RETURN_URLS="http://localhost:3000, https://app.example.com,",
             LOG_LEVEL="debug",
             FAILPOINTS="accept.after_commit=kill:3",
         )
@@ -145,6 +147,7 @@ def test_every_setting_is_read() -> None:
         trusted_proxies=(ip_network("10.0.0.1/32"), ip_network("fd00::/8")),
         egress_allow=(ip_network("192.168.0.0/16"),),
         providers_file=Path("/etc/customhouse/providers.toml"),
+        return_urls=("http://localhost:3000", "https://app.example.com"),
         payload_retention=timedelta(),
         signature_header_prefix="X-Acme",
         max_body_bytes=1024,
@@ -273,7 +276,7 @@ def test_foreign_variables_are_left_alone() -> None:
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS])
 def test_an_empty_value_is_a_value_for_lists_alone(name: str) -> None:
     blank = {setting.name for setting in SETTINGS if setting.blank}
-    assert blank == {"TRUSTED_PROXIES", "EGRESS_ALLOW", "FAILPOINTS"}
+    assert blank == {"TRUSTED_PROXIES", "EGRESS_ALLOW", "RETURN_URLS", "FAILPOINTS"}
     found = problems(environ(DEV, {name: ""}))
     assert (not found) is (name in blank)
 

@@ -23,7 +23,7 @@ PAGE: Final = 50
 class Origin:
     """Who did it, and in which request: travels from the face to the entry."""
 
-    actor_type: Literal["api_key", "operator", "system"]
+    actor_type: Literal["api_key", "operator", "system", "connect_session"]
     actor_id: str
     request_id: str | None = None
     correlation_id: str | None = None
@@ -114,7 +114,7 @@ async def read(conn: Executor, tenant: TenantId, wanted: Filter, limit: int = PA
             row["at"],
             row["tag"],
             Origin(
-                cast("Literal['api_key', 'operator', 'system']", row["actor_type"]),
+                cast("Literal['api_key', 'operator', 'system', 'connect_session']", row["actor_type"]),
                 row["actor_id"],
                 row["request_id"],
                 row["correlation_id"],

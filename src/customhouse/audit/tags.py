@@ -31,7 +31,19 @@ TENANT_CREATED: Final = _tag("tenant.created", 1, "A tenant was created.")
 API_KEY_CREATED: Final = _tag("api_key.created", 2, "An API key was created.", "scopes", "expires_at")
 API_KEY_REVOKED: Final = _tag("api_key.revoked", 3, "An API key was revoked.")
 CONNECTION_CREATED: Final = _tag(
-    "connection.created", 4, "A connection was created.", "provider", "host", "event_types", "signature_profile", "key_id", "certificate"
+    "connection.created",
+    4,
+    "A connection was created.",
+    "provider",
+    "host",
+    "event_types",
+    "signature_profile",
+    "key_id",
+    "certificate",
+    "mode",
+    "granted",
+    "missing",
+    "status",
 )
 CONNECTION_CHANGED: Final = _tag(
     "connection.changed", 5, "A connection was changed.", "changed", "host", "status", "event_types", "certificate"
@@ -65,6 +77,59 @@ CONNECTION_DISABLED: Final = _tag(
 )
 CERTIFICATE_EXPIRING: Final = _tag(
     "certificate.expiring", 23, "The client certificate of a connection is near its end, or past it.", "certificate_expires_at"
+)
+CONNECT_SESSION_CREATED: Final = _tag(
+    "connect_session.created", 24, "A link to a consent page was made for a user.", "provider", "mode", "renews"
+)
+CONNECT_CONSENTED: Final = _tag(
+    "connect_session.consented",
+    25,
+    "Whoever held the link read what is asked for and went on to the provider.",
+    "provider",
+    "mode",
+    "requested",
+    "manifest_version",
+)
+CONNECT_GRANTED: Final = _tag(
+    "connect_session.granted",
+    26,
+    "The provider granted; the grant is sealed and waits for the host to confirm the user.",
+    "provider",
+    "mode",
+    "granted",
+    "missing",
+)
+CONNECT_REFUSED: Final = _tag(
+    "connect_session.refused",
+    27,
+    "Nothing came of a connect session; what was granted in spite of that is revoked.",
+    "provider",
+    "reason",
+    "wider",
+    "forbidden",
+)
+CONNECTION_RENEWED: Final = _tag(
+    "connection.renewed",
+    28,
+    "A connection got another grant by a new consent; it took the place of the one before.",
+    "provider",
+    "mode",
+    "granted",
+    "missing",
+    "status",
+)
+CONNECTION_REAUTHORIZE: Final = _tag(
+    "connection.reauthorization_required", 29, "A connection needs a new consent of its user.", "provider", "reason", "manifest_version"
+)
+GRANT_REVOKED: Final = _tag(
+    "grant.revoked",
+    30,
+    "A grant that may not be kept was ended; its tokens were destroyed here.",
+    "provider",
+    "reason",
+    "outcome",
+    "verified",
+    "attempts",
 )
 
 TAGS: Final = dict(_REGISTERED)

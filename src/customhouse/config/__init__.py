@@ -73,6 +73,8 @@ class Settings:
     trusted_proxies: Networks
     egress_allow: Networks
     providers_file: Path | None
+    return_urls: tuple[str, ...]
+    """Origins."""
     payload_retention: timedelta
     signature_header_prefix: str
     max_body_bytes: int
@@ -276,6 +278,8 @@ def _complete_url(values: dict[str, Any], *, prod: bool) -> Iterator[Problem]:
         values["public_url"] = f"http://{values['listen']}"
     elif prod and not values["public_url"].lower().startswith("https:"):
         yield Problem(PREFIX + "PUBLIC_URL", "must begin with https:// in `prod`")
+    if prod and any(not origin.startswith("https:") for origin in values.get("return_urls", ())):
+        yield Problem(PREFIX + "RETURN_URLS", "must all begin with https:// in `prod`")
 
 
 def _user(url: Secret | None) -> str | None:

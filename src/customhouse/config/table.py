@@ -114,6 +114,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         otherwise="unset",
     ),
     Setting(
+        "RETURN_URLS",
+        values.origins,
+        "Origins of the host application, separated by commas: the only places to which browsers are sent back (`return_url`). "
+        "`https` in `prod`. Empty: none, our own page says that it is done.",
+        "",
+        blank=True,
+    ),
+    Setting(
         "PAYLOAD_RETENTION",
         values.duration(timedelta(days=30)),
         "How long a sealed payload is kept after its last delivery has ended, for replay: `72h`, `7d`; at most `30d`. `0`: not at all.",

@@ -207,6 +207,17 @@ def url(text: str) -> str:
     return text.rstrip("/")
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Read origins (RFC 6454 §6.2), separated by commas."""
+    found = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        scheme, _, place = url(item).partition("://")
+        if "/" in place or place != place.lower():
+            raise ValueError("expected origins such as https://app.example.com: lower case, and no path")
+        found.append(f"{scheme}://{place}")
+    return tuple(dict.fromkeys(found))
+
+
 def database_url(text: str) -> Secret:
     """Read a PostgreSQL connection URL."""
     try:

@@ -51,6 +51,18 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A connection was disabled: its endpoint said 410, or failed for too long.",
         frozenset({"connection_id", "provider", "reason", "failing_since"}),
     ),
+    "customhouse.connection.degraded": Kind(
+        "A connection works with less than it asked for: scopes are missing, or the provider does not say which it granted.",
+        frozenset({"connection_id", "provider", "reason", "missing"}),
+    ),
+    "customhouse.connection.reauthorization_required": Kind(
+        "A connection needs a new consent of its user; what it has goes on working where the reason is `scopes_added`.",
+        frozenset({"connection_id", "provider", "reason"}),
+    ),
+    "customhouse.connection.refused": Kind(
+        "Nothing came of a connect session; what the provider granted in spite of that is revoked.",
+        frozenset({"session_id", "connection_id", "provider", "reason"}),
+    ),
     "customhouse.delivery.failed": Kind(
         "A delivery failed for good: it will not be tried again by itself.",
         frozenset({"delivery_id", "connection_id", "event_id", "event_type", "reason", "attempts", "status_code", "error"}),

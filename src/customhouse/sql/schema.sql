@@ -545,6 +545,18 @@ $$;
 
 ALTER FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) RETURNS TABLE(tenant_id text, session_id uuid, over boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select s.tenant_id, s.session_id, s.state in ('confirmed', 'ended') from customhouse.connect_sessions s
+  where s.deadline <= p_moment and (s.state not in ('confirmed', 'ended') or s.deadline <= p_moment - p_forget)
+  order by s.deadline
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -654,6 +666,18 @@ BEGIN
 
 END;
 $$;
+
+CREATE FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select (select count(*) from customhouse.connection_grants g
+          join customhouse.connections c on c.tenant_id = g.tenant_id and c.connection_id = g.connection_id
+          where g.account_index = p_account_index and c.status not in ('pending', 'revoked', 'disconnected'))
+       + (select count(*) from customhouse.pending_grants p where p.account_index = p_account_index)
+$$;
+
+ALTER FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.hold_lines_v1(p_key bytea[]) RETURNS void
     LANGUAGE plpgsql
@@ -824,6 +848,20 @@ begin
   perform set_config('app.tenant_id', '', true);
 end
 $$;
+
+CREATE FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select c.tenant_id, c.connection_id
+  from customhouse.connections c
+  join customhouse.connection_grants g on g.tenant_id = c.tenant_id and g.connection_id = c.connection_id
+  where c.provider = p_provider and c.mode = p_mode and c.status in ('active', 'degraded') and not g.requested @> p_scopes
+  order by c.tenant_id, c.connection_id
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) RETURNS TABLE(tenant_id text, delivery_id uuid)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -1143,6 +1181,33 @@ $$;
 
 ALTER FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.resolve_connect_link_v1(p_link_hash bytea) RETURNS TABLE(tenant_id text, session_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select s.tenant_id, s.session_id from customhouse.connect_sessions s where s.link_hash = p_link_hash
+$$;
+
+ALTER FUNCTION customhouse.resolve_connect_link_v1(p_link_hash bytea) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.resolve_connect_state_v1(p_state_hash bytea) RETURNS TABLE(tenant_id text, session_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select s.tenant_id, s.session_id from customhouse.connect_states s where s.state_hash = p_state_hash
+$$;
+
+ALTER FUNCTION customhouse.resolve_connect_state_v1(p_state_hash bytea) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.revocations_due_v1(p_moment timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, revocation_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select r.tenant_id, r.revocation_id from customhouse.revocation_escrow r where r.next_at <= p_moment order by r.next_at limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.revocations_due_v1(p_moment timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1300,6 +1365,74 @@ CREATE TABLE customhouse.brakes (
     since timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE customhouse.connect_exchanges (
+    tenant_id text NOT NULL,
+    session_id uuid NOT NULL,
+    code_sealed bytea NOT NULL,
+    verifier_sealed bytea NOT NULL,
+    redirect_uri text NOT NULL,
+    started_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY customhouse.connect_exchanges FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.connect_sessions (
+    tenant_id text NOT NULL,
+    session_id uuid NOT NULL,
+    link_hash bytea NOT NULL,
+    user_id text NOT NULL,
+    provider text NOT NULL,
+    mode text NOT NULL,
+    connection_id uuid NOT NULL,
+    renews boolean NOT NULL,
+    return_url text,
+    facts_sealed bytea,
+    state text DEFAULT 'open'::text NOT NULL,
+    reason text,
+    browser_hash bytea,
+    consented_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    deadline timestamp with time zone NOT NULL,
+    CONSTRAINT connect_sessions_browser_hash_check CHECK ((octet_length(browser_hash) = 32)),
+    CONSTRAINT connect_sessions_link_hash_check CHECK ((octet_length(link_hash) = 32)),
+    CONSTRAINT connect_sessions_mode_check CHECK ((mode = ANY (ARRAY['observe'::text, 'act'::text]))),
+    CONSTRAINT connect_sessions_state_check CHECK ((state = ANY (ARRAY['open'::text, 'authorizing'::text, 'exchanging'::text, 'granted'::text, 'confirmed'::text, 'ended'::text])))
+);
+
+ALTER TABLE ONLY customhouse.connect_sessions FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.connect_states (
+    tenant_id text NOT NULL,
+    state_hash bytea NOT NULL,
+    session_id uuid NOT NULL,
+    provider text NOT NULL,
+    browser_hash bytea NOT NULL,
+    verifier_sealed bytea NOT NULL,
+    redirect_uri text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT connect_states_browser_hash_check CHECK ((octet_length(browser_hash) = 32)),
+    CONSTRAINT connect_states_state_hash_check CHECK ((octet_length(state_hash) = 32))
+);
+
+ALTER TABLE ONLY customhouse.connect_states FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.connection_grants (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    grant_version bigint NOT NULL,
+    requested text[] NOT NULL,
+    granted text[] NOT NULL,
+    missing text[] NOT NULL,
+    scopes_known boolean NOT NULL,
+    manifest_version integer NOT NULL,
+    account_index bytea NOT NULL,
+    account_sealed bytea NOT NULL,
+    user_sealed bytea NOT NULL,
+    CONSTRAINT connection_grants_account_index_check CHECK ((octet_length(account_index) = 32))
+);
+
+ALTER TABLE ONLY customhouse.connection_grants FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.connection_health (
     tenant_id text NOT NULL,
     connection_id uuid NOT NULL,
@@ -1365,6 +1498,22 @@ CREATE TABLE customhouse.connections (
 );
 
 ALTER TABLE ONLY customhouse.connections FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.consents (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    grant_version bigint NOT NULL,
+    session_id uuid NOT NULL,
+    user_id text NOT NULL,
+    mode text NOT NULL,
+    requested text[] NOT NULL,
+    granted text[] NOT NULL,
+    manifest_version integer NOT NULL,
+    consented_at timestamp with time zone NOT NULL,
+    confirmed_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY customhouse.consents FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE customhouse.data_keys (
     tenant_id text NOT NULL,
@@ -1474,6 +1623,21 @@ CREATE TABLE customhouse.idempotency_keys (
 
 ALTER TABLE ONLY customhouse.idempotency_keys FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE customhouse.integration_tokens (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    token_generation bigint NOT NULL,
+    access_sealed bytea NOT NULL,
+    refresh_sealed bytea,
+    access_expires_at timestamp with time zone,
+    refresh_expires_at timestamp with time zone,
+    api_origin text,
+    issued_at timestamp with time zone NOT NULL,
+    refreshed_at timestamp with time zone
+);
+
+ALTER TABLE ONLY customhouse.integration_tokens FORCE ROW LEVEL SECURITY;
+
 CREATE SEQUENCE customhouse.ordering_places
     START WITH 1
     INCREMENT BY 1
@@ -1492,6 +1656,27 @@ PARTITION BY RANGE (event_uid);
 ALTER TABLE ONLY customhouse.payloads FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.payloads OWNER TO customhouse_upkeep;
+
+CREATE TABLE customhouse.pending_grants (
+    tenant_id text NOT NULL,
+    session_id uuid NOT NULL,
+    connection_id uuid NOT NULL,
+    requested text[] NOT NULL,
+    granted text[] NOT NULL,
+    missing text[] NOT NULL,
+    scopes_known boolean NOT NULL,
+    manifest_version integer NOT NULL,
+    account_index bytea NOT NULL,
+    account_sealed bytea NOT NULL,
+    tokens_sealed bytea NOT NULL,
+    access_expires_at timestamp with time zone,
+    refresh_expires_at timestamp with time zone,
+    api_origin text,
+    granted_at timestamp with time zone NOT NULL,
+    CONSTRAINT pending_grants_account_index_check CHECK ((octet_length(account_index) = 32))
+);
+
+ALTER TABLE ONLY customhouse.pending_grants FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE customhouse.pgqueuer (
     id bigint NOT NULL,
@@ -1596,6 +1781,25 @@ CREATE TABLE customhouse.processes (
     heartbeat_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE customhouse.revocation_escrow (
+    tenant_id text NOT NULL,
+    revocation_id uuid NOT NULL,
+    connection_id uuid NOT NULL,
+    provider text NOT NULL,
+    reason text NOT NULL,
+    account_index bytea,
+    api_origin text,
+    tokens_sealed bytea NOT NULL,
+    ends_key boolean NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT revocation_escrow_account_index_check CHECK ((octet_length(account_index) = 32))
+);
+
+ALTER TABLE ONLY customhouse.revocation_escrow FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -1647,6 +1851,18 @@ ALTER TABLE ONLY customhouse.audit_entries
 ALTER TABLE ONLY customhouse.brakes
     ADD CONSTRAINT brakes_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY customhouse.connect_exchanges
+    ADD CONSTRAINT connect_exchanges_pkey PRIMARY KEY (tenant_id, session_id);
+
+ALTER TABLE ONLY customhouse.connect_sessions
+    ADD CONSTRAINT connect_sessions_pkey PRIMARY KEY (tenant_id, session_id);
+
+ALTER TABLE ONLY customhouse.connect_states
+    ADD CONSTRAINT connect_states_pkey PRIMARY KEY (tenant_id, state_hash);
+
+ALTER TABLE ONLY customhouse.connection_grants
+    ADD CONSTRAINT connection_grants_pkey PRIMARY KEY (tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connection_health
     ADD CONSTRAINT connection_health_pkey PRIMARY KEY (tenant_id, connection_id);
 
@@ -1655,6 +1871,9 @@ ALTER TABLE ONLY customhouse.connection_secrets
 
 ALTER TABLE ONLY customhouse.connections
     ADD CONSTRAINT connections_pkey PRIMARY KEY (tenant_id, connection_id);
+
+ALTER TABLE ONLY customhouse.consents
+    ADD CONSTRAINT consents_pkey PRIMARY KEY (tenant_id, connection_id, grant_version);
 
 ALTER TABLE ONLY customhouse.data_keys
     ADD CONSTRAINT data_keys_pkey PRIMARY KEY (tenant_id, key_id);
@@ -1677,8 +1896,14 @@ ALTER TABLE ONLY customhouse.events
 ALTER TABLE ONLY customhouse.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key_hash);
 
+ALTER TABLE ONLY customhouse.integration_tokens
+    ADD CONSTRAINT integration_tokens_pkey PRIMARY KEY (tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.payloads
     ADD CONSTRAINT payloads_pkey PRIMARY KEY (tenant_id, event_uid, variant);
+
+ALTER TABLE ONLY customhouse.pending_grants
+    ADD CONSTRAINT pending_grants_pkey PRIMARY KEY (tenant_id, session_id);
 
 ALTER TABLE ONLY customhouse.pgqueuer_log
     ADD CONSTRAINT pgqueuer_log_pkey PRIMARY KEY (id);
@@ -1701,6 +1926,9 @@ ALTER TABLE ONLY customhouse.privacy_policies
 ALTER TABLE ONLY customhouse.processes
     ADD CONSTRAINT processes_pkey PRIMARY KEY (process_id);
 
+ALTER TABLE ONLY customhouse.revocation_escrow
+    ADD CONSTRAINT revocation_escrow_pkey PRIMARY KEY (tenant_id, revocation_id);
+
 ALTER TABLE ONLY customhouse.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
@@ -1714,6 +1942,16 @@ CREATE INDEX api_keys_token_hash ON customhouse.api_keys USING btree (token_hash
 
 CREATE INDEX attempts_unhappy_end ON ONLY customhouse.attempts USING btree (tenant_id, outcome, delivery_id) WHERE (outcome = ANY (ARRAY['failed'::text, 'cancelled'::text, 'expired'::text]));
 
+CREATE INDEX connect_sessions_deadline ON customhouse.connect_sessions USING btree (deadline);
+
+CREATE INDEX connect_sessions_link ON customhouse.connect_sessions USING btree (link_hash);
+
+CREATE INDEX connect_states_hash ON customhouse.connect_states USING btree (state_hash);
+
+CREATE INDEX connect_states_session ON customhouse.connect_states USING btree (tenant_id, session_id);
+
+CREATE INDEX connection_grants_account ON customhouse.connection_grants USING btree (account_index);
+
 CREATE INDEX connection_health_failing ON customhouse.connection_health USING btree (failing_since) WHERE (failing_since IS NOT NULL);
 
 CREATE UNIQUE INDEX connection_secrets_active ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'active'::text);
@@ -1723,6 +1961,8 @@ CREATE UNIQUE INDEX connection_secrets_next ON customhouse.connection_secrets US
 CREATE INDEX connection_secrets_turns ON customhouse.connection_secrets USING btree (activates_at, valid_until) WHERE (state = ANY (ARRAY['next'::text, 'previous'::text]));
 
 CREATE INDEX connections_certificates ON customhouse.connections USING btree (certificate_expires_at) WHERE (certificate_expires_at IS NOT NULL);
+
+CREATE INDEX connections_provider ON customhouse.connections USING btree (provider, mode, status) WHERE (provider <> 'webhook'::text);
 
 CREATE UNIQUE INDEX data_keys_active ON customhouse.data_keys USING btree (tenant_id, purpose, scope) WHERE (state = 'active'::text);
 
@@ -1741,6 +1981,8 @@ CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at
 CREATE INDEX events_given_id ON ONLY customhouse.events USING btree (tenant_id, event_id) WHERE (event_id IS NOT NULL);
 
 CREATE INDEX idempotency_keys_expiry ON customhouse.idempotency_keys USING btree (expires_at);
+
+CREATE INDEX pending_grants_account ON customhouse.pending_grants USING btree (account_index);
 
 CREATE INDEX pgqueuer_ep_ea_idx ON customhouse.pgqueuer USING btree (entrypoint, execute_after) WHERE (status = 'queued'::customhouse.pgqueuer_status);
 
@@ -1768,9 +2010,13 @@ CREATE UNIQUE INDEX pgqueuer_unique_dedupe_key ON customhouse.pgqueuer USING btr
 
 CREATE INDEX pgqueuer_updated_id_id1_idx ON customhouse.pgqueuer USING btree (updated, id DESC) INCLUDE (id) WHERE (status = 'picked'::customhouse.pgqueuer_status);
 
+CREATE INDEX revocation_escrow_due ON customhouse.revocation_escrow USING btree (next_at);
+
 CREATE UNIQUE INDEX tenant_keys_active ON customhouse.tenant_keys USING btree (tenant_id) WHERE (state = 'active'::text);
 
 CREATE TRIGGER tell_change AFTER UPDATE ON customhouse.api_keys FOR EACH ROW EXECUTE FUNCTION customhouse.tell_key_change();
+
+CREATE TRIGGER tell_change AFTER INSERT OR UPDATE ON customhouse.connection_grants FOR EACH ROW EXECUTE FUNCTION customhouse.tell_change();
 
 CREATE TRIGGER tell_change AFTER INSERT OR UPDATE ON customhouse.connection_secrets FOR EACH ROW EXECUTE FUNCTION customhouse.tell_change();
 
@@ -1789,6 +2035,18 @@ CREATE TRIGGER tg_pgqueuer_changed AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE 
 ALTER TABLE ONLY customhouse.api_keys
     ADD CONSTRAINT api_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
 
+ALTER TABLE ONLY customhouse.connect_exchanges
+    ADD CONSTRAINT connect_exchanges_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES customhouse.connect_sessions(tenant_id, session_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY customhouse.connect_sessions
+    ADD CONSTRAINT connect_sessions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE ONLY customhouse.connect_states
+    ADD CONSTRAINT connect_states_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES customhouse.connect_sessions(tenant_id, session_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY customhouse.connection_grants
+    ADD CONSTRAINT connection_grants_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connection_health
     ADD CONSTRAINT connection_health_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
 
@@ -1797,6 +2055,9 @@ ALTER TABLE ONLY customhouse.connection_secrets
 
 ALTER TABLE ONLY customhouse.connections
     ADD CONSTRAINT connections_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
+ALTER TABLE ONLY customhouse.consents
+    ADD CONSTRAINT consents_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
 
 ALTER TABLE ONLY customhouse.data_keys
     ADD CONSTRAINT data_keys_tenant_id_tenant_key_id_fkey FOREIGN KEY (tenant_id, tenant_key_id) REFERENCES customhouse.tenant_keys(tenant_id, key_id);
@@ -1807,6 +2068,12 @@ ALTER TABLE ONLY customhouse.event_types
 ALTER TABLE ONLY customhouse.idempotency_keys
     ADD CONSTRAINT idempotency_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
 
+ALTER TABLE ONLY customhouse.integration_tokens
+    ADD CONSTRAINT integration_tokens_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
+
+ALTER TABLE ONLY customhouse.pending_grants
+    ADD CONSTRAINT pending_grants_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES customhouse.connect_sessions(tenant_id, session_id);
+
 ALTER TABLE ONLY customhouse.privacy_policies
     ADD CONSTRAINT privacy_policies_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
 
@@ -1816,13 +2083,29 @@ ALTER TABLE customhouse.attempts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.audit_entries ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.connect_exchanges ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.connect_sessions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.connect_states ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.connection_grants ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE customhouse.connection_health ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connection_secrets ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connections ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.consents ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY crossing ON customhouse.api_keys FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.connect_sessions FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.connect_states FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.connection_grants FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.connection_health FOR SELECT TO customhouse_crossing USING (true);
 
@@ -1834,7 +2117,13 @@ CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (
 
 CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.pending_grants FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.revocation_escrow FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing_certificates ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((certificate_expires_at IS NOT NULL));
+
+CREATE POLICY crossing_consented ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((provider <> 'webhook'::text));
 
 CREATE POLICY crossing_health ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((provider = 'webhook'::text));
 
@@ -1852,17 +2141,29 @@ ALTER TABLE customhouse.events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.idempotency_keys ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.integration_tokens ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY own_tenant ON customhouse.api_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.attempts TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.audit_entries TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.connect_exchanges TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connect_sessions TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connect_states TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connection_grants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 CREATE POLICY own_tenant ON customhouse.connection_health TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connection_secrets TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connections TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.consents TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.data_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -1878,9 +2179,15 @@ CREATE POLICY own_tenant ON customhouse.events TO customhouse_service USING ((te
 
 CREATE POLICY own_tenant ON customhouse.idempotency_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.integration_tokens TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 CREATE POLICY own_tenant ON customhouse.payloads TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.pending_grants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 CREATE POLICY own_tenant ON customhouse.privacy_policies TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.revocation_escrow TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.tenant_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -1888,11 +2195,15 @@ CREATE POLICY own_tenant ON customhouse.tenants TO customhouse_service USING ((t
 
 ALTER TABLE customhouse.payloads ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.pending_grants ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY platform_is_readable ON customhouse.event_types FOR SELECT TO customhouse_service USING (((tenant_id = '_platform'::text) AND (NULLIF(current_setting('app.tenant_id'::text, true), ''::text) IS NOT NULL)));
 
 CREATE POLICY platform_is_readable ON customhouse.tenants FOR SELECT TO customhouse_service USING (((tenant_id = '_platform'::text) AND (NULLIF(current_setting('app.tenant_id'::text, true), ''::text) IS NOT NULL)));
 
 ALTER TABLE customhouse.privacy_policies ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.revocation_escrow ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.tenant_keys ENABLE ROW LEVEL SECURITY;
 
@@ -1908,11 +2219,20 @@ GRANT ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp wi
 REVOKE ALL ON FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) TO customhouse_service;
 
+REVOKE ALL ON FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) TO customhouse_service;
+
 REVOKE ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) TO customhouse_service;
 
+REVOKE ALL ON FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) TO customhouse_service;
+
 REVOKE ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) TO customhouse_service;
@@ -1928,6 +2248,15 @@ GRANT ALL ON FUNCTION customhouse.recover_leases_v2(p_silence interval) TO custo
 
 REVOKE ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.resolve_connect_link_v1(p_link_hash bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.resolve_connect_link_v1(p_link_hash bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.resolve_connect_state_v1(p_state_hash bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.resolve_connect_state_v1(p_state_hash bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.revocations_due_v1(p_moment timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.revocations_due_v1(p_moment timestamp with time zone, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.signing_turns_due_v1(p_moment timestamp with time zone, p_limit integer) TO customhouse_service;
@@ -1953,6 +2282,38 @@ GRANT SELECT,INSERT ON TABLE customhouse.attempts TO customhouse_service;
 GRANT SELECT,INSERT ON TABLE customhouse.audit_entries TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.brakes TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.connect_exchanges TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connect_sessions TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connect_sessions TO customhouse_crossing;
+
+GRANT SELECT(session_id) ON TABLE customhouse.connect_sessions TO customhouse_crossing;
+
+GRANT SELECT(link_hash) ON TABLE customhouse.connect_sessions TO customhouse_crossing;
+
+GRANT SELECT(state) ON TABLE customhouse.connect_sessions TO customhouse_crossing;
+
+GRANT SELECT(deadline) ON TABLE customhouse.connect_sessions TO customhouse_crossing;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.connect_states TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connect_states TO customhouse_crossing;
+
+GRANT SELECT(state_hash) ON TABLE customhouse.connect_states TO customhouse_crossing;
+
+GRANT SELECT(session_id) ON TABLE customhouse.connect_states TO customhouse_crossing;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_grants TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connection_grants TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.connection_grants TO customhouse_crossing;
+
+GRANT SELECT(requested) ON TABLE customhouse.connection_grants TO customhouse_crossing;
+
+GRANT SELECT(account_index) ON TABLE customhouse.connection_grants TO customhouse_crossing;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_health TO customhouse_service;
 
@@ -1988,11 +2349,15 @@ GRANT SELECT(connection_id) ON TABLE customhouse.connections TO customhouse_cros
 
 GRANT SELECT(provider) ON TABLE customhouse.connections TO customhouse_crossing;
 
+GRANT SELECT(mode) ON TABLE customhouse.connections TO customhouse_crossing;
+
 GRANT SELECT(status) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT(certificate_expires_at) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT(certificate_told_for) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT,INSERT ON TABLE customhouse.consents TO customhouse_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.data_keys TO customhouse_service;
 
@@ -2011,9 +2376,19 @@ GRANT SELECT,INSERT ON TABLE customhouse.events TO customhouse_service;
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_crossing;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.integration_tokens TO customhouse_service;
+
 GRANT USAGE ON SEQUENCE customhouse.ordering_places TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.payloads TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.pending_grants TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.pending_grants TO customhouse_crossing;
+
+GRANT SELECT(session_id) ON TABLE customhouse.pending_grants TO customhouse_crossing;
+
+GRANT SELECT(account_index) ON TABLE customhouse.pending_grants TO customhouse_crossing;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pgqueuer TO customhouse_service;
 
@@ -2035,6 +2410,14 @@ GRANT SELECT,INSERT ON TABLE customhouse.privacy_policies TO customhouse_service
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.processes TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.processes TO customhouse_crossing;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.revocation_escrow TO customhouse_crossing;
+
+GRANT SELECT(revocation_id) ON TABLE customhouse.revocation_escrow TO customhouse_crossing;
+
+GRANT SELECT(next_at) ON TABLE customhouse.revocation_escrow TO customhouse_crossing;
 
 GRANT SELECT ON TABLE customhouse.schema_migrations TO customhouse_service;
 

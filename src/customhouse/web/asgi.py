@@ -17,7 +17,21 @@ from customhouse import __version__
 from customhouse.app import App
 from customhouse.errors import CustomhouseError
 from customhouse.logs import get
-from customhouse.web import api_keys, audit, connections, documents, event_types, events, health, operations, policies, tenants
+from customhouse.web import (
+    api_keys,
+    audit,
+    connect,
+    connections,
+    consent,
+    documents,
+    event_types,
+    events,
+    health,
+    operations,
+    policies,
+    providers,
+    tenants,
+)
 from customhouse.web.calls import call_of
 from customhouse.web.middleware import Door
 from customhouse.web.openapi import describe, scopes_of
@@ -32,6 +46,8 @@ _ROUTERS: Final = (
     tenants.ROUTES,
     api_keys.ROUTES,
     connections.ROUTES,
+    connect.ROUTES,
+    providers.ROUTES,
     events.ROUTES,
     operations.ROUTES,
     event_types.ROUTES,
@@ -39,6 +55,7 @@ _ROUTERS: Final = (
     audit.ROUTES,
     health.ROUTES,
     documents.ROUTES,
+    consent.ROUTES,
 )
 
 

@@ -1,22 +1,26 @@
-"""`/v1/connections`: so far those of the provider `webhook`."""
+"""`/v1/connections`: webhooks, and what users connected by consent."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
+from uuid import UUID
 
 from fastapi import Query
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from customhouse import ids
+from customhouse.connections.ending import Ended
+from customhouse.connections.views import Grant
 from customhouse.errors import Fault, Invalid
-from customhouse.outbound.endpoints import Change, Made, Wish
+from customhouse.outbound.endpoints import PROVIDER, Change, Made, Wish
 from customhouse.outbound.rotation import DEFAULT_DELAY, DEFAULT_OVERLAP, LONGEST_OVERLAP, Plan
 from customhouse.outbound.views import Connection
 from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.api_keys import Scope
-from customhouse.web.auth import CallerOf, NamedTenant, needs
+from customhouse.types import TenantId
+from customhouse.web.auth import Caller, CallerOf, NamedTenant, needs
 from customhouse.web.delivery_settings import ClientCertificateShape, DeliverySettings, RateLimitShape, shown_certificate, shown_rate
 from customhouse.web.moments import moment
 from customhouse.web.pages import Page, PageOf
@@ -175,8 +179,8 @@ class ConnectionShape(Shape):
     grant_version: int
     url: str | None
     event_types: list[str]
-    signature_profile: str
-    signature_algorithm: str
+    signature_profile: str | None
+    signature_algorithm: str | None
     description: str
     header_names: list[str]
     retry_schedule: list[int] | None
@@ -229,7 +233,7 @@ class ChangedShape(ConnectionShape):
 class Revocation(Shape):
     """What the provider did; there is nobody to revoke a webhook at."""
 
-    status: Literal["revoked", "pending", "unsupported"] = "unsupported"
+    status: Literal["revoked", "pending", "unsupported", "shared"] = "unsupported"
     verified: bool = False
     attempts: int = 0
 
@@ -241,6 +245,8 @@ class ReceiptShape(Shape):
     revocation: Revocation = Revocation()
     tokens_destroyed: bool
     key_destroyed: bool
+    escrow_until: datetime | None = None
+    """Until when the provider is asked again to end the grant; the tokens wait sealed, for that alone."""
     actions_cancelled: int
     deliveries_cancelled: int
     notified: bool
@@ -284,7 +290,8 @@ async def list_connections(
     found = await caller.app.endpoints.list(
         tenant, user_id=user_id, provider=provider, status=status, before=page.before(), limit=page.limit + 1, healthy=healthy
     )
-    return page.page(found, _shown, lambda one: one.connection_id)
+    grants = await caller.app.grants.of(tenant, [one.connection_id for one in found if one.provider != PROVIDER])
+    return page.page(found, lambda one: _with_grant(one, grants.get(one.connection_id)), lambda one: one.connection_id)
 
 
 @ROUTES.get("/v1/connections/{connection_id}", summary="Show a connection")
@@ -292,7 +299,13 @@ async def list_connections(
 async def get_connection(connection_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> ConnectionShape:
     """Show a connection."""
     tenant = await caller.tenant(tenant_id)
-    return _shown(await caller.app.endpoints.get(tenant, ids.parse("con", connection_id)))
+    return await complete(caller, tenant, await caller.app.endpoints.get(tenant, ids.parse("con", connection_id)))
+
+
+async def complete(caller: Caller, tenant: TenantId, one: Connection) -> ConnectionShape:
+    """Return a connection with its grant, where it has one."""
+    grants = {} if one.provider == PROVIDER else await caller.app.grants.of(tenant, [one.connection_id])
+    return _with_grant(one, grants.get(one.connection_id))
 
 
 @ROUTES.patch("/v1/connections/{connection_id}", summary="Change a connection")
@@ -302,6 +315,9 @@ async def change_connection(connection_id: str, body: ChangedConnection, caller:
     if not body.model_fields_set:
         raise Invalid("There is nothing to change.", (Fault("", f"names none of {', '.join(ChangedConnection.model_fields)}"),))
     tenant = await caller.tenant(tenant_id)
+    found = ids.parse("con", connection_id)
+    if await caller.app.grants.provider_of(tenant, found) != PROVIDER:
+        return ChangedShape(**(await _paused(caller, tenant, found, body)).model_dump())
     change = Change(
         url=body.url,
         event_types=None if body.event_types is None else tuple(body.event_types),
@@ -314,7 +330,7 @@ async def change_connection(connection_id: str, body: ChangedConnection, caller:
         rate_limit=body.changed_rate(),
         client_certificate=body.changed_credential(caller.app.clock.now()),
     )
-    made = await caller.app.endpoints.change(tenant, ids.parse("con", connection_id), change, caller.origin)
+    made = await caller.app.endpoints.change(tenant, found, change, caller.origin)
     secrets = None if made.secret is None else Secrets(signing=ShownSecret(key_id=made.key_id, secret=made.secret))
     return ChangedShape(**_shown(made.connection).model_dump(), secrets=secrets)
 
@@ -324,7 +340,10 @@ async def change_connection(connection_id: str, body: ChangedConnection, caller:
 async def disconnect(connection_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> ReceiptShape:
     """End a connection: unusable at once, secrets and key destroyed, waiting deliveries cancelled. Answers the receipt."""
     tenant = await caller.tenant(tenant_id)
-    receipt = await caller.app.endpoints.disconnect(tenant, ids.parse("con", connection_id), caller.origin)
+    found = ids.parse("con", connection_id)
+    if await caller.app.grants.provider_of(tenant, found) != PROVIDER:
+        return _receipt(await caller.app.ending.disconnect(tenant, found, caller.origin))
+    receipt = await caller.app.endpoints.disconnect(tenant, found, caller.origin)
     return ReceiptShape(
         connection_id=ids.show("con", receipt.connection_id),
         tokens_destroyed=True,
@@ -359,6 +378,35 @@ async def rotate_secret(
         activates_at=made.activates_at,
         previous_valid_until=made.previous_valid_until,
     )
+
+
+def _receipt(ended: Ended) -> ReceiptShape:
+    settled = ended.settled
+    revocation = Revocation(status="pending", attempts=1)
+    if settled is not None:
+        known: dict[str, Literal["revoked", "shared"]] = {"revoked": "revoked", "shared": "shared"}
+        revocation = Revocation(status=known.get(settled.outcome, "unsupported"), verified=settled.verified, attempts=settled.attempts)
+    return ReceiptShape(
+        connection_id=ids.show("con", ended.connection_id),
+        revocation=revocation,
+        tokens_destroyed=settled is not None,
+        key_destroyed=settled is not None,
+        escrow_until=ended.escrow_until,
+        actions_cancelled=0,
+        deliveries_cancelled=0,
+        notified=False,
+        audit_entry_id=ids.show("aud", ended.audit_entry_id),
+        at=ended.at,
+    )
+
+
+async def _paused(caller: Caller, tenant: TenantId, connection_id: UUID, body: ChangedConnection) -> ConnectionShape:
+    """Pause or resume a connection with a grant: of the rest, it has nothing that could be changed."""
+    if body.model_fields_set != {"paused"} or body.paused is None:
+        faults = tuple(Fault(f"/{name}", "can be changed for webhooks alone") for name in sorted(body.model_fields_set - {"paused"}))
+        raise Invalid("Of this connection only `paused` can be changed.", faults)
+    await caller.app.grants.pause(tenant, connection_id, caller.origin, paused=body.paused)
+    return await complete(caller, tenant, await caller.app.endpoints.get(tenant, connection_id))
 
 
 def _user_id(text: str) -> str:
@@ -409,6 +457,20 @@ def _shown(one: Connection) -> ConnectionShape:
         created_at=one.created_at,
         updated_at=one.updated_at,
     )
+
+
+def _with_grant(one: Connection, grant: Grant | None) -> ConnectionShape:
+    shown = _shown(one)
+    if one.provider == PROVIDER:
+        return shown
+    # What only a webhook has is not there, rather than at its default.
+    bare: dict[str, object] = {"signature_profile": None, "signature_algorithm": None}
+    if grant is None:
+        return shown.model_copy(update=bare)
+    scopes = Scopes(requested=grant.requested, granted=grant.granted, missing=grant.missing)
+    token = Token(expires_at=grant.expires_at, last_refreshed_at=grant.refreshed_at, token_generation=grant.token_generation)
+    account = Account(id=grant.account_id, label=grant.account_label)
+    return shown.model_copy(update=bare | {"scopes": scopes, "token": token, "account": account})
 
 
 def _made(made: Made) -> MadeConnection:

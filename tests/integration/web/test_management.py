@@ -152,6 +152,7 @@ async def test_disconnecting_answers_a_receipt_and_leaves_a_trace(acme: Api) -> 
         "revocation": {"status": "unsupported", "verified": False, "attempts": 0},
         "tokens_destroyed": True,
         "key_destroyed": True,
+        "escrow_until": None,
         "actions_cancelled": 0,
         "deliveries_cancelled": 0,
         "notified": False,

@@ -9,10 +9,13 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
+from tests.authority import Authority
+from tests.integration.connections.conftest import Browser, browser, environ, invite, zoom
 from tests.integration.web.conftest import PLATFORM_KEY, Api, make_tenant, problem
 from tests.receivers import Recorder
 
 pytestmark = pytest.mark.anyio
+__all__ = ["browser", "environ", "zoom"]
 
 NOT_FOUND: Final = "not found"
 NOTHING: Final = "an empty list"
@@ -55,6 +58,7 @@ def _one(path: str, body: Any = None) -> list[Row]:
 EVENT: Final = {"event_type": "a", "data": {}}
 HOOK: Final = {"provider": "webhook", "url": "http://127.0.0.1:9/"}
 LONG_AGO: Final = {"since": "2026-01-01T00:00:00Z"}
+ADA: Final = {"user": {"id": "u1"}, "provider": "zoom"}
 POLICY: Final = {"allowed_fields": ["work_email", "phone"]}
 
 MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
@@ -79,6 +83,15 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("PATCH", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}", {"url": "http://127.0.0.1:9/", "paused": True}),
     ("DELETE", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
     ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
+    ("POST", "/v1/connect-sessions"): [
+        Row("/v1/connect-sessions", {"tenant_id": "{tenant_id}", **ADA}),
+        Row("/v1/connect-sessions", {"tenant_id": "_platform", **ADA}),
+        Row("/v1/connect-sessions", {"connection_id": "{granted_id}", **ADA}),
+        Row("/v1/connect-sessions", {"tenant_id": "other", "connection_id": "{granted_id}", **ADA}, by_platform=True),
+    ],
+    ("POST", "/v1/connect-sessions/{session_id}/confirm"): _one("/v1/connect-sessions/{session_id}/confirm", {"user_id": "u1"}),
+    ("GET", "/v1/providers"): [],
+    ("GET", "/v1/providers/{provider}"): [],
     ("POST", "/v1/events"): [
         Row("/v1/events", {"tenant_id": "{tenant_id}", **EVENT}),
         Row("/v1/events", {"tenant_id": "_platform", **EVENT}),
@@ -119,12 +132,21 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
         Row("/v1/audit?connection_id={connection_id}", expected=NOTHING),
     ],
 }
-WITHOUT_IDS: Final = {("POST", "/v1/tenants"), ("GET", "/v1/schemas/envelope")}
+WITHOUT_IDS: Final = {
+    ("POST", "/v1/tenants"),
+    ("GET", "/v1/schemas/envelope"),
+    ("GET", "/v1/providers"),
+    ("GET", "/v1/providers/{provider}"),
+}
 """These know no id of a tenant's things; creating a tenant needs the operator's key."""
 
 
-async def _victim(acme: Api, receiver: Recorder) -> Ids:
+@pytest.fixture
+async def victim(acme: Api, receiver: Recorder, browser: Browser, zoom: Authority) -> Ids:
     """Give acme one of each thing."""
+    session = await invite(acme)
+    await browser.get(f"/oauth/callback/zoom?{zoom.decide(await browser.consent(session['connect_url']))}")
+    granted = await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u1"})
     made = (await acme("POST", "/v1/connections", {"provider": "webhook", "url": receiver.url("/"), "user_id": "u1"})).json()
     await acme("POST", "/v1/event-types", {"event_type": "secret.type", "schema": {"type": "object"}})
     events = [(await acme("POST", "/v1/events", {**EVENT, **more})).json() for more in ({}, {"event_id": "order-4711"})]
@@ -141,6 +163,8 @@ async def _victim(acme: Api, receiver: Recorder) -> Ids:
             "delivery_cursor": cursor,
             "event_type": "secret.type",
             "key_id": key["key_id"],
+            "session_id": session["session_id"],
+            "granted_id": granted.json()["connection_id"],
         }
     )
 
@@ -174,8 +198,8 @@ async def other(platform: Api) -> Api:
     return other
 
 
-async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, receiver: Recorder, owner: asyncpg.Connection) -> None:
-    ids = await _victim(acme, receiver)
+async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, victim: Ids, owner: asyncpg.Connection) -> None:
+    ids = victim
     await _settled(acme)
     before = await _contents(owner)
     assert len(before) >= 15
@@ -193,14 +217,14 @@ async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, recei
                 assert (answer.status_code, answer.json()["data"]) == (200, []), where
             else:
                 assert [one["pointer"] for one in problem(answer, 422, "invalid_request")["errors"]] == ["/connection_ids/0"], where
-            for name in ("connection_id", "event_id", "delivery_id", "key_id"):
+            for name in ("connection_id", "event_id", "delivery_id", "key_id", "session_id", "granted_id"):
                 assert ids.values[name] not in answer.text, where
     assert await _contents(owner) == before
 
 
-async def test_the_rows_of_the_matrix_do_reach_their_things_with_the_right_key(acme: Api, receiver: Recorder) -> None:
+async def test_the_rows_of_the_matrix_do_reach_their_things_with_the_right_key(acme: Api, victim: Ids) -> None:
     """A matrix of 404s proves nothing where the path is wrong for everybody."""
-    ids = await _victim(acme, receiver)
+    ids = victim
     await _settled(acme)
     deletions_last = sorted(MATRIX.items(), key=lambda item: item[0][0] == "DELETE")
     for (method, _), rows in deletions_last:

@@ -1,0 +1,28 @@
+"""What this room asks of its neighbours; `app` joins them (rulings §14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from customhouse.db import Executor
+from customhouse.types import Json, TenantId
+
+CREATED: Final = "customhouse.connection.created"
+CHANGED: Final = "customhouse.connection.changed"
+DEGRADED: Final = "customhouse.connection.degraded"
+DISCONNECTED: Final = "customhouse.connection.disconnected"
+REFUSED: Final = "customhouse.connection.refused"
+REAUTHORIZE: Final = "customhouse.connection.reauthorization_required"
+
+
+class Announce(Protocol):
+    """Who tells the host about us."""
+
+    async def prepare(self, tenant: TenantId, event_type: str) -> None:
+        """Have the keys at hand that `announce` needs, before a transaction is open."""
+        ...
+
+    async def announce(self, conn: Executor, tenant: TenantId, event_type: str, data: Mapping[str, Json]) -> None:
+        """Tell, in the caller's open transaction, which is in `tenant`."""
+        ...

@@ -1,0 +1,177 @@
+-- Sessions -------------------------------------------------------------------------------------------------------------
+
+-- name: host
+select own.name from tenants own where own.tenant_id = $1 and own.status = 'active'
+
+-- name: insert_session
+insert into connect_sessions (tenant_id, session_id, link_hash, user_id, provider, mode, connection_id, renews, return_url, facts_sealed,
+                              created_at, deadline)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: resolve_link
+select tenant_id, session_id from resolve_connect_link_v1($1)
+
+-- name: resolve_state
+select tenant_id, session_id from resolve_connect_state_v1($1)
+
+-- name: session
+select s.session_id, s.user_id, s.provider, s.mode, s.connection_id, s.renews, s.return_url, s.facts_sealed, s.state, s.reason,
+       s.browser_hash, s.consented_at, s.created_at, s.deadline, t.name as tenant_name, t.status as tenant_status,
+       g.requested as held, c.mode as held_mode
+from connect_sessions s
+join tenants t on t.tenant_id = s.tenant_id
+left join connection_grants g on s.renews and g.tenant_id = s.tenant_id and g.connection_id = s.connection_id
+left join connections c on s.renews and c.tenant_id = s.tenant_id and c.connection_id = s.connection_id
+where s.tenant_id = $1 and s.session_id = $2
+
+-- name: lock_session
+select session_id, user_id, provider, mode, connection_id, renews, return_url, facts_sealed, state, reason, browser_hash, consented_at,
+       created_at, deadline
+from connect_sessions where tenant_id = $1 and session_id = $2 for update
+
+-- name: consent
+update connect_sessions set state = 'authorizing', browser_hash = $3, consented_at = $4, deadline = $5
+where tenant_id = $1 and session_id = $2
+
+-- name: drop_states
+delete from connect_states where tenant_id = $1 and session_id = $2
+
+-- name: insert_state
+insert into connect_states (tenant_id, state_hash, session_id, provider, browser_hash, verifier_sealed, redirect_uri, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: take_state
+-- R28: whoever deletes the row has it.
+delete from connect_states where tenant_id = $1 and state_hash = $2
+returning session_id, provider, browser_hash, verifier_sealed, redirect_uri, expires_at
+
+-- name: begin_exchange
+insert into connect_exchanges (tenant_id, session_id, code_sealed, verifier_sealed, redirect_uri, started_at) values ($1, $2, $3, $4, $5, $6)
+
+-- name: exchange
+select code_sealed, verifier_sealed, redirect_uri, started_at from connect_exchanges where tenant_id = $1 and session_id = $2
+
+-- name: end_exchange
+delete from connect_exchanges where tenant_id = $1 and session_id = $2
+
+-- name: set_session
+update connect_sessions set state = $3, deadline = $4 where tenant_id = $1 and session_id = $2
+
+-- name: end_session
+update connect_sessions set state = $3, reason = $4, deadline = $5, facts_sealed = null where tenant_id = $1 and session_id = $2
+
+-- name: sessions_due
+select tenant_id, session_id, over from connect_sessions_due_v1($1, make_interval(secs => $2), $3)
+
+-- name: forget_session
+delete from connect_sessions where tenant_id = $1 and session_id = $2 and state in ('confirmed', 'ended')
+
+-- Grants ---------------------------------------------------------------------------------------------------------------
+
+-- name: connection
+select c.connection_id, c.provider, c.user_id, c.mode, c.status, c.status_reason, c.grant_version, c.mac, g.requested, g.granted,
+       g.account_index
+from connections c
+left join connection_grants g on g.tenant_id = c.tenant_id and g.connection_id = c.connection_id
+where c.tenant_id = $1 and c.connection_id = $2
+
+-- name: lock_connection
+select connection_id, provider, user_id, mode, status, status_reason, grant_version, mac from connections
+where tenant_id = $1 and connection_id = $2 for update
+
+-- name: insert_connection
+insert into connections (tenant_id, connection_id, provider, user_id, mode, status, mac) values ($1, $2, $3, $4, $5, 'pending', $6)
+
+-- name: insert_pending
+insert into pending_grants (tenant_id, session_id, connection_id, requested, granted, missing, scopes_known, manifest_version,
+                            account_index, account_sealed, tokens_sealed, access_expires_at, refresh_expires_at, api_origin, granted_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+
+-- name: take_pending
+delete from pending_grants where tenant_id = $1 and session_id = $2
+returning connection_id, requested, granted, missing, scopes_known, manifest_version, account_index, account_sealed, tokens_sealed,
+          access_expires_at, refresh_expires_at, api_origin, granted_at
+
+-- name: activate
+update connections set status = $3, status_reason = $4, mode = $5, grant_version = $6, mac = $7, updated_at = now()
+where tenant_id = $1 and connection_id = $2
+
+-- name: end_connection
+update connections set status = 'disconnected', status_reason = $3, updated_at = now()
+where tenant_id = $1 and connection_id = $2 and status = 'pending'
+
+-- name: put_grant
+insert into connection_grants (tenant_id, connection_id, grant_version, requested, granted, missing, scopes_known, manifest_version,
+                               account_index, account_sealed, user_sealed)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+on conflict (tenant_id, connection_id) do update
+set grant_version = excluded.grant_version, requested = excluded.requested, granted = excluded.granted, missing = excluded.missing,
+    scopes_known = excluded.scopes_known, manifest_version = excluded.manifest_version, account_index = excluded.account_index,
+    account_sealed = excluded.account_sealed, user_sealed = excluded.user_sealed
+
+-- name: insert_consent
+insert into consents (tenant_id, connection_id, grant_version, session_id, user_id, mode, requested, granted, manifest_version,
+                      consented_at, confirmed_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: held_tokens
+select token_generation, access_sealed, refresh_sealed, access_expires_at, api_origin from integration_tokens
+where tenant_id = $1 and connection_id = $2 for update
+
+-- name: put_tokens
+insert into integration_tokens (tenant_id, connection_id, token_generation, access_sealed, refresh_sealed, access_expires_at,
+                                refresh_expires_at, api_origin, issued_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+on conflict (tenant_id, connection_id) do update
+set token_generation = excluded.token_generation, access_sealed = excluded.access_sealed, refresh_sealed = excluded.refresh_sealed,
+    access_expires_at = excluded.access_expires_at, refresh_expires_at = excluded.refresh_expires_at, api_origin = excluded.api_origin,
+    issued_at = excluded.issued_at, refreshed_at = null
+
+-- name: drop_tokens
+delete from integration_tokens where tenant_id = $1 and connection_id = $2
+
+-- name: shown_grants
+select g.connection_id, g.grant_version, g.requested, g.granted, g.missing, g.scopes_known, g.manifest_version, g.account_sealed,
+       t.token_generation, t.access_expires_at, t.refreshed_at
+from connection_grants g left join integration_tokens t on t.tenant_id = g.tenant_id and t.connection_id = g.connection_id
+where g.tenant_id = $1 and g.connection_id = any ($2::uuid[])
+
+-- name: grant
+select missing, scopes_known from connection_grants where tenant_id = $1 and connection_id = $2
+
+-- name: set_status
+update connections set status = $3, status_reason = $4, updated_at = now() where tenant_id = $1 and connection_id = $2
+
+-- name: outgrown
+select tenant_id, connection_id from outgrown_connections_v1($1, $2, $3, $4)
+
+-- name: want_consent
+update connections c set status = 'reauthorization_required', status_reason = $4, updated_at = now()
+from connection_grants g
+where c.tenant_id = $1 and c.connection_id = $2 and c.status in ('active', 'degraded')
+  and g.tenant_id = $1 and g.connection_id = $2 and not g.requested @> $3::text[]
+returning c.connection_id
+
+-- Revocation -----------------------------------------------------------------------------------------------------------
+
+-- name: put_in_escrow
+insert into revocation_escrow (tenant_id, revocation_id, connection_id, provider, reason, account_index, api_origin, tokens_sealed,
+                               ends_key, next_at, ends_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: revocations_due
+select tenant_id, revocation_id from revocations_due_v1($1, $2)
+
+-- name: claim_revocation
+update revocation_escrow set attempts = attempts + 1, next_at = $4
+where tenant_id = $1 and revocation_id = $2 and next_at <= $3
+returning connection_id, provider, reason, account_index, api_origin, tokens_sealed, ends_key, attempts, ends_at
+
+-- name: end_revocation
+delete from revocation_escrow where tenant_id = $1 and revocation_id = $2 returning connection_id, provider, reason, ends_key, attempts
+
+-- name: sharing
+select grants_sharing_v1($1) as sharing
+
+-- name: postpone_revocation
+update revocation_escrow set next_at = $3 where tenant_id = $1 and revocation_id = $2

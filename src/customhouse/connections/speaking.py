@@ -1,0 +1,122 @@
+"""Speaking with providers: calls as the manifest describes them, answers as values or failures; nothing is raised by the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from customhouse.connections.tokens import Tokens
+from customhouse.egress.fetching import Fetcher, Reply
+from customhouse.egress.outcomes import NOTHING_SENT
+from customhouse.providers import calls
+from customhouse.providers.calls import Call, Client
+from customhouse.providers.catalogue import Catalogue
+from customhouse.providers.failures import Failure, classify, fits, read, refused
+from customhouse.providers.manifest import Provider
+from customhouse.providers.replies import Account, TokenReply, parse_identity, parse_introspection, parse_token_reply
+from customhouse.providers.vocabulary import Kind, Reason, Step
+from customhouse.types import Secret
+
+_AWAY: Final = Failure(Kind.TRANSIENT, Reason.UNAVAILABLE)
+_REVOKED: Final = frozenset({HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The call may have reached the provider, and its answer did not reach us."""
+
+    failure: Failure
+
+
+class Speaker:
+    """Makes the calls of the flow."""
+
+    def __init__(self, catalogue: Catalogue, fetcher: Fetcher) -> None:
+        """Take the catalogue and the way out."""
+        self._catalogue = catalogue
+        self._fetcher = fetcher
+
+    def client(self, provider: Provider) -> Client:
+        """Return our registration; raises `ProviderNotConfigured`."""
+        return self._catalogue.client(provider.id)
+
+    async def exchange(self, provider: Provider, code: Secret, redirect: str, verifier: Secret) -> TokenReply | Failure | Lost:
+        """Turn a code into tokens. `Lost`: tokens may have been issued that we do not hold."""
+        call = calls.exchange(provider, self.client(provider), code=code, redirect=redirect, verifier=verifier)
+        reply = await self._send(provider, call)
+        if reply.status is None or reply.error is not None:
+            return _AWAY if reply.status is None and reply.error in NOTHING_SENT else Lost(_AWAY)
+        headers = {} if reply.content_type is None else {"content-type": reply.content_type}
+        found = parse_token_reply(provider, Step.EXCHANGE, reply.status, reply.body, headers)
+        if isinstance(found, Failure) and found.kind is Kind.TRANSIENT and found.reason is not Reason.RATE_LIMITED:
+            # Whatever was said, it was not "no": the code may have been spent.
+            return Lost(found)
+        return found
+
+    async def identify(self, provider: Provider, reply: TokenReply) -> Account | Failure:
+        """Return who was connected."""
+        if reply.account is not None:
+            return reply.account
+        call = calls.identity(provider, self.client(provider), access=reply.access_token, api_origin=reply.api_origin)
+        if call is None:
+            # The reply should have told, and did not (Slack's org-wide installs): nobody knows whose grant that is.
+            return Failure(Kind.PERMANENT, Reason.NOT_ALLOWED)
+        answer = await self._send(provider, call)
+        if answer.status is None or answer.error is not None:
+            return _AWAY
+        return parse_identity(provider, answer.status, answer.body)
+
+    async def granted(self, provider: Provider, reply: TokenReply) -> tuple[str, ...] | None:
+        """Return the scopes that were granted, asking where the reply does not say; None: the provider does not say."""
+        if reply.scopes is not None or not provider.endpoints.introspect_url:
+            return reply.scopes
+        answer = await self._send(provider, calls.introspect(provider, self.client(provider), token=reply.access_token))
+        if answer.status is None or answer.error is not None:
+            return None
+        found = parse_introspection(provider, answer.status, answer.body)
+        return None if isinstance(found, Failure) else found
+
+    async def revoke(self, provider: Provider, held: Tokens) -> Failure | None:
+        """Ask the provider to end a grant; None: it says that it did, or that there is nothing left to end."""
+        for call in calls.revoke(provider, self.client(provider), access=held.access, refreshing=held.refresh):
+            answer = await self._send(provider, call)
+            if answer.status is None or answer.error is not None:
+                return _AWAY
+            failure = _refusal(provider, answer.status, answer.body)
+            if failure is not None:
+                return failure
+        return None
+
+    async def lives(self, provider: Provider, held: Tokens, api_origin: str | None) -> bool | None:
+        """Tell whether an access token still opens something; None: that cannot be said now."""
+        call = calls.probe(provider, self.client(provider), access=held.access, api_origin=api_origin)
+        answer = await self._send(provider, call)
+        if answer.status is None or answer.error is not None:
+            return None
+        found = parse_identity(provider, answer.status, answer.body)
+        if not isinstance(found, Failure):
+            return True
+        if found.reason in {Reason.TOKEN_REFUSED, Reason.GRANT_ENDED, Reason.ACCOUNT_GONE}:
+            return False
+        return None if found.kind is Kind.TRANSIENT else True
+
+    async def _send(self, provider: Provider, call: Call) -> Reply:
+        if not calls.may_carry_token(provider, call.url):
+            # R21: secrets go to the provider's own hosts alone.
+            return Reply(None, "address_refused")
+        trusted = "/".join(call.url.split("/", 3)[:3]) in provider.trusts
+        headers = call.headers()
+        if call.authorization is not None:
+            headers["authorization"] = call.authorization.reveal().decode("latin-1")
+        return await self._fetcher.fetch(call.method, call.url, headers, call.body.reveal(), trusted=trusted)
+
+
+def _refusal(provider: Provider, status: int, raw: bytes) -> Failure | None:
+    body = read(raw)
+    gone = provider.oauth2.revocation.gone
+    if status in _REVOKED and not refused(provider.oauth2, body):
+        return None
+    if any(fits(rule, step, status, body) for rule in gone for step in rule.steps):
+        return None
+    return classify(provider, Step.REVOKE, status, raw)
