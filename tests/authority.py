@@ -43,6 +43,23 @@ class Authority:
     live: set[str] = field(default_factory=set)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     issued: list[str] = field(default_factory=list)
+    given: dict[str, str] = field(default_factory=dict)
+    """The access token that each code gave."""
+    verifiers: list[str] = field(default_factory=list)
+
+    def registered(self, provider_id: str) -> str:
+        """Return the section of a providers file that sends a built-in provider's calls here."""
+        base = self.server.url("").rstrip("/")
+        return f"""
+            [{provider_id}]
+            client_id = "{CLIENT_ID}"
+            client_secret = {{env = "SUITE_CLIENT_SECRET"}}
+            authorize_url = "{base}/oauth/authorize"
+            token_url = "{base}/oauth/token"
+            revoke_url = "{base}/oauth/revoke"
+            identity_url = "{base}/v2/users/me"
+            api_base = "{base}/v2"
+        """
 
     def answer(self, request: Received) -> bytes:
         """Answer one call."""
@@ -79,6 +96,10 @@ class Authority:
     def _token(self, request: Received, form: dict[str, str]) -> bytes:
         if not _authenticated(request):
             return reply(401, {"error": "invalid_client"})
+        self.verifiers.append(form.get("code_verifier", ""))
+        spent = self.given.get(form.get("code", ""))
+        if spent is not None:
+            self.live.discard(spent)  # RFC 6749 §4.1.2
         asked = self.codes.pop(form.get("code", ""), None)
         if asked is None or asked["redirect_uri"] != form.get("redirect_uri"):
             return reply(400, {"error": "invalid_grant"})
@@ -89,6 +110,7 @@ class Authority:
                 return reply(400, {"error": "invalid_grant"})
         access, refresh = f"access-{secrets.token_urlsafe(24)}", f"refresh-{secrets.token_urlsafe(24)}"
         self.live.add(access)
+        self.given[form["code"]] = access
         self.issued += [access, refresh]
         said = {"access_token": access, "refresh_token": refresh, "token_type": "bearer", "expires_in": 3600}
         if self.scope is not None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 import httpx
@@ -25,6 +26,7 @@ from customhouse.embedded.binaries import binaries
 from customhouse.embedded.cluster import Cluster
 from customhouse.embedded.throwaway import throwaway_cluster
 from customhouse.types import Secret
+from tests.authority import CLIENT_SECRET, ZOOM, Authority, authority
 from tests.canaries import files_below, forms, traces
 from tests.receivers import Received, Recorder, recorder, status
 from tests.services import Service
@@ -61,6 +63,13 @@ SENT = {
     "url query": "token=canary-url-query-secret",
     "correlation": "canary.correlation@private.example",
     "description in a body that is too large": "canary-too-large-value",
+    "client secret": CLIENT_SECRET,
+    "user's name": "Kanarina Vogelsang-Öztürk",
+    "user's mail": "canary.user@private.example",
+    "account's mail": "canary.account@private.example",
+    "account's id": "canary-account-id-9f3b",
+    "forged state": "canary-forged-state-abcdefghijklmnopqrstuvw",
+    "error of a provider": "canary-error-from-provider",
 }
 
 
@@ -110,8 +119,9 @@ def person() -> dict[str, Any]:
 class Run:
     """One service, used by somebody who sends secrets everywhere."""
 
-    def __init__(self, service: Service, receiver: Recorder, http: httpx.AsyncClient) -> None:
+    def __init__(self, service: Service, receiver: Recorder, http: httpx.AsyncClient, provider: Authority) -> None:
         self.service = service
+        self.provider = provider
         self.receiver = receiver
         self.http = http
         self.evidence = Evidence(secrets={"platform key": PLATFORM_KEY})
@@ -209,6 +219,7 @@ class Run:
             await call("POST", "/v1/events", {"event_type": "person.updated", "data": data}, key=key)
         await call("PUT", "/v1/tenants/acme/privacy-policy", {"allowed_fields": [SENT["phone"]], "on_violation": SENT["phone"]}, key=key)
 
+        await self.connect(key)
         changed = {"url": self.receiver.url(f"/{SENT['changed url path']}")}
         await call("PATCH", f"/v1/connections/{connection}", changed, key=key)
         for path in (
@@ -223,6 +234,43 @@ class Run:
         pages = [await call("GET", "/v1/audit?limit=100", key=key), await call("GET", "/v1/audit?tenant_id=_platform")]
         evidence.ledger = json.dumps(pages).encode()
         evidence.delivered = list(self.receiver.received)
+
+    async def connect(self, key: str) -> None:
+        """Connect a user, and let each flow go wrong in another way."""
+        provider, secrets = self.provider, self.evidence.secrets
+        user = {"id": "u1", "display_name": SENT["user's name"], "email": SENT["user's mail"]}
+        for turn, (scope, confirmed_by, changes) in enumerate(
+            (
+                (ZOOM, "u1", {}),
+                (ZOOM, "u2", {}),
+                (f"{ZOOM} meeting:write", None, {}),
+                (ZOOM, None, {"code": None, "error": SENT["error of a provider"], "error_description": SENT["user's mail"]}),
+                (ZOOM, None, {}),
+            )
+        ):
+            provider.scope = scope
+            made = await self.call("POST", "/v1/connect-sessions", {"user": user, "provider": "zoom"}, key=key, kept=False)
+            link = urlsplit(made["connect_url"]).path
+            page = await self.http.get(self.service.base + link)
+            csrf = page.text.split('name="csrf" value="')[1].split('"')[0]
+            sent = await self.http.post(self.service.base + link, data={"csrf": csrf}, headers={"Origin": self.service.base})
+            query = provider.decide(sent.headers["location"], **changes)
+            found = dict(parse_qsl(query))
+            secrets |= {f"link {turn}": link.rpartition("/")[2], f"form {turn}": csrf, f"state {turn}": found["state"]}
+            if "code" in found:
+                secrets[f"code {turn}"] = found["code"]
+            for tries in range(2):
+                back = await self.http.get(f"{self.service.base}/oauth/callback/zoom?{query}")
+                self.evidence.answers[f"callback {turn} {tries}"] = back.content + repr(sorted(back.headers.items())).encode()
+            if confirmed_by is not None:
+                path = f"/v1/connect-sessions/{made['session_id']}/confirm"
+                await self.call("POST", path, {"user_id": confirmed_by}, key=key, kept=False)
+        secrets["browser"] = next(iter(self.http.cookies.values()))
+        self.http.cookies.clear()
+        forged = await self.http.get(f"{self.service.base}/oauth/callback/zoom?state={SENT['forged state']}&code={SENT['aws key']}")
+        self.evidence.answers["forged callback"] = forged.content
+        secrets |= {f"token {index}": token for index, token in enumerate(provider.issued)}
+        secrets |= {f"verifier {index}": verifier for index, verifier in enumerate(provider.verifiers)}
 
 
 async def collect(evidence: Evidence, cluster: Cluster) -> None:
@@ -250,9 +298,13 @@ async def evidence(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ev
         await migrate_store(Store(Secret(b""), cluster), load(environ))
         service = Service(environ, directory)
         try:
-            async with recorder() as receiver, httpx.AsyncClient(trust_env=False, timeout=30) as http:
+            async with recorder() as receiver, authority() as provider, httpx.AsyncClient(trust_env=False, timeout=30) as http:
+                provider.account |= {"id": SENT["account's id"], "email": SENT["account's mail"]}
+                environ |= {"CUSTOMHOUSE_PUBLIC_URL": service.base, "CUSTOMHOUSE_PROVIDERS_FILE": str(directory / "providers.toml")}
+                environ["SUITE_CLIENT_SECRET"] = CLIENT_SECRET
+                (directory / "providers.toml").write_text(provider.registered("zoom"), encoding="utf-8")
                 await service.start()
-                run = Run(service, receiver, http)
+                run = Run(service, receiver, http, provider)
                 await run.play()
             assert await asyncio.to_thread(service.stop) == 0
             run.evidence.service_log = service.log.encode()
@@ -291,7 +343,8 @@ async def test_the_run_did_what_it_was_for(evidence: Evidence) -> None:
     assert b"event_accepted" in evidence.service_log or b"http" in evidence.service_log
     assert b"customhouse_events_accepted_total" in evidence.metrics
     assert b"connection.created" in evidence.ledger
-    assert len(evidence.secrets) == 5
+    assert {"api key", "code 0", "state 4", "token 7", "verifier 3", "link 0", "browser"} <= evidence.secrets.keys()
+    assert all(len(secret) >= 8 for secret in evidence.secrets.values())
 
 
 # Nowhere ---------------------------------------------------------------------------------------------------------------------------

@@ -182,7 +182,9 @@ async def test_three_thousand_events_survive_two_kills_of_the_service_and_one_of
         print(f"accepted {len(publisher.accepted)}, lost 0, duplicates {repeats}, requests repeated {publisher.repeated}")
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"accept.after_commit", "deliver.after_send"}))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in NAMES - {"accept.after_commit", "deliver.after_send"} if not name.startswith("connect."))
+)
 async def test_a_kill_at_any_failpoint_loses_nothing(tmp_path: Path, name: str) -> None:
     async with scene(tmp_path / "scene") as stage:
         publisher = Publisher(stage.service, 300)

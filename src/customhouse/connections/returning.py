@@ -22,7 +22,7 @@ from customhouse.connections.speaking import Lost, Speaker
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import INDEX, GrantSeal, Tokens
 from customhouse.db import Database, Executor, Row
-from customhouse.errors import ConnectRefused
+from customhouse.errors import ConnectRefused, CustomhouseError
 from customhouse.failpoints import Failpoints
 from customhouse.providers import calls, scopes
 from customhouse.providers.failures import Failure, classify
@@ -145,9 +145,19 @@ class Returning:
         except ConnectRefused:
             raise
         except BaseException:
-            # Tokens that nobody keeps: the journal would find nothing but a spent code.
-            await self._speaker.revoke(provider, Tokens(reply.access_token, reply.refresh_token))
+            if await self._is_open(taken):
+                # Tokens that nobody keeps: the journal would find nothing but a spent code.
+                await self._speaker.revoke(provider, Tokens(reply.access_token, reply.refresh_token))
             raise
+
+    async def _is_open(self, taken: _Taken) -> bool:
+        """Tell whether an exchange is known to have come to nothing; where the database is away, its journal settles it later."""
+        try:
+            async with self._database.transaction(taken.tenant) as conn:
+                row = await conn.fetchrow(SQL["session"], taken.tenant, taken.session.session_id)
+        except CustomhouseError:
+            return False
+        return row is not None and row["state"] == "exchanging"
 
     # The state ----------------------------------------------------------------------------------------------------------
 

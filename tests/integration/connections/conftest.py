@@ -34,15 +34,7 @@ def environ(environ: dict[str, str], zoom: Authority, tmp_path: Path, monkeypatc
     file = tmp_path / "providers.toml"
     file.write_text(
         f"""
-        [zoom]
-        client_id = "{CLIENT_ID}"
-        client_secret = {{env = "SUITE_CLIENT_SECRET"}}
-        authorize_url = "{base}/oauth/authorize"
-        token_url = "{base}/oauth/token"
-        revoke_url = "{base}/oauth/revoke"
-        identity_url = "{base}/v2/users/me"
-        api_base = "{base}/v2"
-
+        {zoom.registered("zoom")}
         [acme-idp]
         kind = "oauth2"
         name = "Acme"
