@@ -59,7 +59,7 @@ async def test_a_lost_exchange_is_shown_again_and_what_it_gives_is_revoked(
     acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection, app: App
 ) -> None:
     """The call did not reach the provider, or its answer did not reach us: nobody may keep a grant that nobody holds."""
-    zoom.server.answer = b""  # the connection is closed without a word
+    zoom.server.answer = b"no HTTP\r\n\r\n"
     session = await invite(acme)
     query = zoom.decide(await browser.consent(session["connect_url"]))
     back = await browser.get(f"{CALLBACK}?{query}")

@@ -119,7 +119,7 @@ def test_a_user_without_a_name_is_shown_by_mail_or_id() -> None:
     assert user_of("u1", " Ada ", "ada@example.com", "pt-BR") == User("u1", "Ada", "ada@example.com", "pt-BR")
 
 
-@pytest.mark.parametrize("code", [*SAID, *Reason, "made_up"])
+@pytest.mark.parametrize("code", sorted({*map(str, SAID), *map(str, Reason), "made_up"}))
 def test_every_code_has_a_page(code: str) -> None:
     said = said_of(code)
     assert said.title
