@@ -91,6 +91,9 @@ class Confirming:
             await self._announce.prepare(tenant, event_type)
         async with self._database.transaction(tenant) as conn:
             locked = await conn.fetchrow(SQL["lock_session"], tenant, session_id)
+            if locked is not None and locked["state"] == "confirmed":
+                # The same call came twice, and the other one was quicker.
+                return UUID(str(row["connection_id"]))
             if locked is None or locked["state"] != "granted":
                 raise ConnectSessionOver
             held = await conn.fetchrow(SQL["lock_connection"], tenant, locked["connection_id"])

@@ -175,10 +175,11 @@ class Returning:
         await self._announce.prepare(tenant, REFUSED)
         async with self._database.transaction(tenant) as conn:
             row = await conn.fetchrow(SQL["session"], tenant, session_id)
-        if row is None:
+        if row is None or row["tenant_status"] != "active":
             raise ConnectRefused("state_unknown")
         session = await self._sessions.opened(tenant, row)
-        await self._vault.connection_key(tenant, row["connection_id"], create=True)
+        if answer.code is not None and answer.error is None:
+            await self._vault.connection_key(tenant, row["connection_id"], create=True)
         now = self._clock.now()
         async with self._database.transaction(tenant) as conn:
             locked = await conn.fetchrow(SQL["lock_session"], tenant, session_id)
@@ -201,7 +202,13 @@ class Returning:
                 await conn.execute(SQL["set_session"], tenant, session_id, "exchanging", now + EXCHANGE_TIME)
                 return _Taken(tenant, session, row, answer.code, verifier, state["redirect_uri"], row["connection_id"])
             await self._record_end(conn, tenant, session, row, reason)
+        await self._drop_key(session, tenant, row["connection_id"])
         raise ConnectRefused(reason, _back(session), session.provider.name)
+
+    async def _drop_key(self, session: Session, tenant: TenantId, connection_id: UUID) -> None:
+        """Destroy the key of a connection that does not come into being; nothing is sealed under it."""
+        if not session.renews:
+            await self._vault.destroy_connection_key(tenant, connection_id)
 
     def _objection(
         self, provider_id: str, answer: Answer, browser_hash: bytes | None, session: Session, state: Row, now: datetime
@@ -340,6 +347,7 @@ class Returning:
             await conn.fetchrow(SQL["lock_session"], taken.tenant, taken.session.session_id)
             await conn.execute(SQL["end_exchange"], taken.tenant, taken.session.session_id)
             await self._record_end(conn, taken.tenant, taken.session, taken.row, reason)
+        await self._drop_key(taken.session, taken.tenant, taken.connection_id)
 
     async def _record_end(
         self, conn: Executor, tenant: TenantId, session: Session, row: Row, reason: str, detail: Mapping[str, Json] | None = None

@@ -15,7 +15,7 @@ from customhouse.connections.speaking import Speaker
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
 from customhouse.db import Database, Executor, Row
-from customhouse.errors import KeyDestroyed, NotFound, ProviderNotConfigured, Unsealable
+from customhouse.errors import CustomhouseError, KeyDestroyed, NotFound, ProviderNotConfigured, Unsealable
 from customhouse.logs import get
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import Provider
@@ -108,6 +108,8 @@ class Revoker:
                 # Nobody can open it any more, so nobody can use it either.
                 _log.error("revocation_unreadable", tenant_id=row["tenant_id"], error=error.code)
                 await self._close(TenantId(row["tenant_id"]), row["revocation_id"], "unreadable", verified=False)
+            except CustomhouseError as error:
+                _log.error("revocation_put_off", tenant_id=row["tenant_id"], error=error.code)
 
     async def end(self, tenant: TenantId, revocation_id: UUID) -> Settled | None:
         """Try to end one grant now; None: it has to be tried again, or another process is at it.

@@ -148,6 +148,9 @@ class Sweeping:
                 revocation_id = await self._revoker.take(conn, unwanted)
         if revocation_id is not None:
             await self._revoker.end(tenant, revocation_id)
+        elif not row["renews"]:
+            # Nothing is sealed under it, and nothing will be.
+            await self._vault.destroy_connection_key(tenant, row["connection_id"])
 
     async def _shown_again(
         self, provider_id: str, code: Secret, redirect: str, verifier: Secret

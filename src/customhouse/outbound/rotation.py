@@ -29,6 +29,7 @@ LONGEST_OVERLAP: Final = timedelta(days=30)
 _MOST_KEYS: Final = 6
 """Keys of one connection that may be alive at once: below what a signature header may carry."""
 _ROTATABLE: Final = frozenset({"active", "degraded", "paused", "disabled"})
+_WEBHOOK: Final = "webhook"
 _SECOND: Final = timedelta(seconds=1)
 _DUE_AT_ONCE: Final = 500
 
@@ -87,6 +88,8 @@ class Rotations:
                 if made is None:
                     raise NotFound
                 return Rotated(made["key_id"], None, made["activates_at"], made["previous_until"])
+            if row["provider"] != _WEBHOOK:
+                raise Conflict("Only webhook connections have signing keys.")
             if row["status"] not in _ROTATABLE or key is None:
                 raise Conflict(f"This connection is {row['status']}: it has no keys to rotate.")
             return await self.make(conn, tenant, connection_id, key, key_id, plan, Algorithm(row["signature_algorithm"]), origin)

@@ -133,10 +133,12 @@ def _outcome(code: str, *, provider: str | None = None, back: str | None = None,
 
 
 def _consent_page(session: Session, csrf: str) -> Response:
-    parts = urlsplit(session.provider.endpoints.authorize_url)
+    # A provider that asks nothing sends the browser on at once: browsers hold each redirect after a form to its targets.
+    onward = [session.provider.endpoints.authorize_url, *([] if session.return_url is None else [session.return_url])]
+    origins = [f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, onward)]
     return page(
         "consent.html",
-        forms_to=("'self'", f"{parts.scheme}://{parts.netloc}"),
+        forms_to=("'self'", *dict.fromkeys(origins)),
         provider=session.provider,
         user=session.user.shown,
         tenant=session.tenant_name,

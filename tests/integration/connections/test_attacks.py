@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
@@ -49,6 +50,20 @@ async def test_a_state_is_good_once(acme: Api, browser: Browser, zoom: Authority
     assert (again.status_code, "state_unknown" in again.text) == (400, True)
     assert zoom.calls("/oauth/token") == 1
     assert (await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u1"})).status_code == 200
+
+
+async def test_of_many_callbacks_at_once_one_counts_and_of_many_confirmations_all_say_the_same(
+    acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection
+) -> None:
+    session = await invite(acme)
+    query = zoom.decide(await browser.consent(session["connect_url"]))
+    answers = await asyncio.gather(*(browser.get(f"{CALLBACK}?{query}") for _ in range(6)))
+    assert sorted(one.status_code for one in answers) == [200, 400, 400, 400, 400, 400]
+    assert zoom.calls("/oauth/token") == 1
+    path = f"/v1/connect-sessions/{session['session_id']}/confirm"
+    made = await asyncio.gather(*(acme("POST", path, {"user_id": "u1"}) for _ in range(4)))
+    assert {(one.status_code, one.text) for one in made} == {(200, made[0].text)}
+    assert await owner.fetchval("select count(*) from consents") == 1
 
 
 async def test_another_browser_cannot_finish_a_flow(

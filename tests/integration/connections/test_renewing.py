@@ -117,6 +117,8 @@ async def test_a_paused_connection_is_resumed_as_what_it_is_and_stays_paused_whe
     assert (await connected(acme, browser, zoom, connection_id=made["connection_id"]))["status"] == "paused"
     resumed = (await acme("PATCH", path, {"paused": False})).json()
     assert (resumed["status"], resumed["health"]["reason"]) == ("degraded", "scopes_missing")
+    problem(await acme("POST", f"{path}/secrets/rotate", {}), 409, "conflict")
+    problem(await acme("POST", f"{path}/test"), 404, "not_found")
     for body in ({"url": "https://x.example"}, {"paused": True, "description": "x"}, {"paused": None}):
         problem(await acme("PATCH", path, body), 422, "invalid_request")
 
