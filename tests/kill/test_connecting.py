@@ -91,3 +91,4 @@ async def test_a_kill_in_a_connect_flow_leaves_nothing_half_made(tmp_path: Path,
                 assert await conn.fetchval("select count(*) from revocation_escrow") == 0
             finally:
                 await conn.close()
+                await asyncio.to_thread(service.stop)

@@ -298,7 +298,7 @@ async def test_a_token_reply_that_is_none_connects_nothing(acme: Api, browser: B
         (b"HTTP/1.1 302 X\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n", "reply_lost"),
         (b"no HTTP\r\n\r\n", "reply_lost"),
     ):
-        zoom.on_token = lambda _form, answer=answer: answer  # type: ignore[misc]
+        zoom.on_token = lambda _form, answer=answer: answer
         back = await browser.get(f"{CALLBACK}?{zoom.decide(await browser.consent((await invite(acme))['connect_url']))}")
         assert (back.status_code, f"<code>{code}</code>" in back.text) == (502, True), (answer[:60], back.text)
     assert await owner.fetchval("select count(*) from connections") == 0
