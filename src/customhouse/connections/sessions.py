@@ -30,6 +30,8 @@ from customhouse.vault.vault import Vault
 
 LIFE: Final = timedelta(minutes=10)
 """Of a link, of the stay at the provider, and of the time to confirm."""
+_LONGEST: Final = 3 * LIFE
+"""From the invitation to the last press of the button, however often it was pressed."""
 _LONGEST_URL: Final = 2048
 _LONGEST_LINK: Final = 128
 _RENEWABLE: Final = frozenset({"active", "degraded", "paused", "reauthorization_required"})
@@ -272,7 +274,8 @@ class Sessions:
         begun_here = (
             row["state"] == "authorizing" and browser_hash is not None and hmac.compare_digest(bytes(row["browser_hash"]), browser_hash)
         )
-        if row["deadline"] <= self._clock.now():
+        now = self._clock.now()
+        if row["deadline"] <= now or row["created_at"] + _LONGEST <= now:
             raise ConnectSessionOver("The time of this link is over.")
         if row["state"] != "open" and not begun_here:
             raise ConnectSessionOver("This link was used already.")

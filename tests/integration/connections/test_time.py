@@ -29,6 +29,17 @@ async def test_a_link_ends_after_ten_minutes(acme: Api, browser: Browser, owner:
     assert (row["state"], row["reason"], row["facts_sealed"]) == ("ended", "expired", None)
 
 
+async def test_pressing_the_button_again_and_again_does_not_keep_a_link_alive(
+    acme: Api, browser: Browser, owner: asyncpg.Connection
+) -> None:
+    url = (await invite(acme))["connect_url"]
+    await browser.consent(url)
+    await owner.execute("update connect_sessions set created_at = now() - interval '29 minutes'")
+    await browser.consent(url)
+    await owner.execute("update connect_sessions set created_at = now() - interval '30 minutes'")
+    assert (await browser.get(url)).status_code == 410
+
+
 async def test_a_state_ends_too(acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection) -> None:
     query = zoom.decide(await browser.consent((await invite(acme))["connect_url"]))
     await owner.execute("update connect_states set expires_at = now()")
