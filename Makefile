@@ -1,12 +1,12 @@
 # Each target works on a fresh clone: `setup` makes .venv first, and does nothing when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pg15 test-redis check fmt bench soak growth schema
+.PHONY: help setup demo test check fmt bench soak growth schema
 PY := .venv/bin/python
 # More for pytest or bench: make test ARGS="-k signature -x"
 ARGS ?=
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv with the locked packages (seconds when nothing changed)
 	@.ci/setup
@@ -20,14 +20,10 @@ test: setup ## run the tests with the coverage gate
 	$(PY) -m coverage report --fail-under=95 --format=total
 	@$(PY) -m coverage json -q -o coverage.json
 	@$(PY) tests/coverage_floors.py coverage.json
-	@echo "Not run here: test-pg15 (the database suites on PostgreSQL 15): make test-pg15"
-	@echo "Not run here: test-redis (the receiver's replay cache on a Redis server): make test-redis"
+	@$(PY) tests/suites.py
 
-test-pg15: setup ## run the database tests on PostgreSQL 15 (needs its binaries)
-	$(PY) tests/on_postgresql.py 15 $(ARGS)
-
-test-redis: setup ## run the tests of the Redis replay cache (needs redis-server)
-	$(PY) -m pytest -q receiver/tests_redis $(ARGS)
+test-%: setup ## run a suite that needs more than PyPI: pg15, redis, oidc, browser
+	@$(PY) tests/suites.py $* $(ARGS)
 
 check: setup ## lint, format, types, import law, house rules, documents
 	$(PY) -m ruff check .

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,14 +81,31 @@ def test_every_test_that_the_threat_page_names_exists() -> None:
 
 def test_the_makefile_explains_at_most_twelve_targets() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE)
+    # A pattern is one target: the suites of `make test-%` are listed by their own script.
+    targets = re.findall(r"^([a-z0-9%-]+):", text, re.MULTILINE)
     shown = subprocess.run(["make", "-C", ROOT], capture_output=True, text=True, check=True).stdout
     assert len(targets) <= 12
     assert [target for target in targets if f"make {target} " not in shown] == []
 
 
+def test_every_suite_that_make_test_leaves_out_is_named_at_its_end_and_run_by_ci() -> None:
+    left_out = subprocess.run([sys.executable, ROOT / "tests" / "suites.py"], capture_output=True, text=True, check=True).stdout
+    named = re.findall(r": make test-(\w+)$", left_out, re.MULTILINE)
+    assert named == ["pg15", "redis", "oidc", "browser"]
+    explained = next(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if line.startswith("test-%:"))
+    run = re.search(r"for suite in ([\w ]+); do\n\s+make \"test-\$suite\"", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert explained.endswith(", ".join(named))
+    assert run is not None
+    assert run[1].split() == named
+    unknown = subprocess.run([sys.executable, ROOT / "tests" / "suites.py", "nothing"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 2
+    assert all(f"test-{name}" in unknown.stderr for name in named)
+
+
 def test_no_lock_or_document_holds_an_index_address() -> None:
     files = [ROOT / "requirements.txt", ROOT / "requirements-dev.txt", ROOT / ".ci" / "bootstrap.txt", *PAGES]
+    peer = ROOT / "tests" / "oidc" / "package-lock.json"
+    assert "://" not in re.sub(r'"url": "[^"]*"', "", peer.read_text(encoding="utf-8"))
     option = "index" + "-url"
     assert [file.name for file in files if f"--{option}" in file.read_text(encoding="utf-8")] == []
     assert not (ROOT / "uv.lock").exists()

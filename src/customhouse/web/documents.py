@@ -23,11 +23,12 @@ _STYLE: Final = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8882;--mark:#0b7285}
 @media(prefers-color-scheme:dark){:root{--mark:#66d9e8}}
 body{font:16px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
-code,pre{font:14px/1.45 ui-monospace,monospace}
+a{color:var(--mark)}
+code,pre{font:14px/1.45 ui-monospace,monospace;overflow-wrap:anywhere}
 pre{background:var(--soft);padding:.75rem;overflow:auto;border-radius:6px}
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.5rem .75rem}
 summary{cursor:pointer}summary b{color:var(--mark);display:inline-block;min-width:4.5rem}
-table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.25rem .5rem;text-align:left;vertical-align:top}
+table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.25rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
 """
 _POLICY: Final = (
     "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
@@ -60,7 +61,7 @@ async def problem_page(code: str) -> Response:
 
 def _page(title: str, parts: list[str]) -> Response:
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    html = f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1>{"".join(parts)}</body></html>'
+    html = f'<!doctype html><html lang="en"><head>{head}</head><body><main><h1>{escape(title)}</h1>{"".join(parts)}</main></body></html>'
     return HTMLResponse(html, headers={"content-security-policy": _POLICY})
 
 
@@ -87,11 +88,11 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], api: Mappin
     if "requestBody" in operation:
         rows += _members(operation["requestBody"]["content"]["application/json"]["schema"], api)
     if rows:
-        said.append(_table(("member", "type", ""), rows))
+        said.append(_table(("member", "type", "meaning"), rows))
     answers = [
         (status, _answer(answer, api), _resolved(answer, api).get("description", "")) for status, answer in operation["responses"].items()
     ]
-    said.append(_table(("status", "answer", ""), answers))
+    said.append(_table(("status", "answer", "meaning"), answers))
     summary = f"<b>{method.upper()}</b> <code>{escape(path)}</code> {escape(operation['summary'])}"
     return f"<details><summary>{summary}</summary>{''.join(said)}</details>"
 
