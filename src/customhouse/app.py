@@ -29,6 +29,7 @@ from customhouse.crypto.kms_local import load_local_key
 from customhouse.db import Database, Executor, Migrator
 from customhouse.egress.client import Egress
 from customhouse.egress.fetching import Fetcher
+from customhouse.egress.smtp import Smtp
 from customhouse.embedded.cluster import Cluster, open_cluster
 from customhouse.errors import CustomhouseError, SettingsError
 from customhouse.failpoints import Failpoints
@@ -36,6 +37,9 @@ from customhouse.jobs.upkeep import periodic, upkeep_partitions
 from customhouse.jobs.worker import Periodic, Worker
 from customhouse.logs import get
 from customhouse.metrics import PROCESSES_REPLACED, Metrics
+from customhouse.notices.inbox import Notices
+from customhouse.notices.letters import host_of
+from customhouse.notices.mailing import Mailing
 from customhouse.outbound.accept import Acceptor
 from customhouse.outbound.certificates import CertificateWatch
 from customhouse.outbound.claims import Claims
@@ -190,6 +194,8 @@ class App:
         self.event_types = EventTypes(database, self.clock)
         drop_payloads = not settings.payload_retention
         self.operational = Operational(database, self.vault, self.clock)
+        self.notices = Notices(database, self.vault, self.clock, self.operational, mails=settings.smtp_url is not None)
+        self.mailing = self._mailing()
         self.rotations = Rotations(database, self.vault, self.clock)
         rules = Rules(https_required, settings.egress_allow, settings.signature_header_prefix)
         self.endpoints = Endpoints(database, self.vault, self.clock, self.operational, self.rotations, rules, drop_payloads=drop_payloads)
@@ -249,6 +255,8 @@ class App:
             Periodic("connect.end_sessions", "* * * * *", self.sweeping.sessions),
             Periodic("connect.revoke", "* * * * *", self.revoker.end_due),
             Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
+            Periodic("notices.purge", "31 4 * * *", self._purge_notices),
+            *(() if self.mailing is None else (Periodic("notices.mail", "* * * * *", self._mail_notices),)),
         )
         self._worker = Worker(database, self.metrics, jobs) if member.jobs else None
         self._share = None if member.tallies is None else Share(Path(member.tallies))
@@ -438,6 +446,28 @@ class App:
 
     async def _disable_failing(self) -> None:
         await self.disabler.failing()
+
+    async def _purge_notices(self) -> None:
+        await self.notices.purge()
+
+    async def _mail_notices(self) -> None:
+        if self.mailing is not None:
+            await self.mailing.send_due()
+
+    def _mailing(self) -> Mailing | None:
+        relay, sender = self.settings.smtp_url, self.settings.smtp_from
+        if relay is None or sender is None:
+            return None
+        smtp = Smtp(
+            host=relay.host,
+            port=relay.port,
+            security=relay.security,
+            user=relay.user,
+            password=relay.password,
+            greeting=host_of(sender),
+        )
+        public_url = self.settings.public_url
+        return Mailing(self.database, self.vault, self.clock, self.metrics, smtp, sender=sender, public_url=public_url)
 
     def _on_change(self, tenant: str) -> None:
         changed = TenantId(tenant)

@@ -91,6 +91,9 @@ VAULT_CACHE: Final = Metric(
     "vault_cache_total", Kind.COUNTER, "Keys looked up in memory: `hit`, `miss`, `expired`", ("outcome",), "look-ups"
 )
 PII_REMOVED: Final = Metric("pii_fields_removed_total", Kind.COUNTER, "Fields removed before anything was stored", (), "fields")
+NOTICE_MAILS: Final = Metric(
+    "notice_mails_total", Kind.COUNTER, "E-mails about notices: `sent`, `put_off` (a try in vain), `failed`", ("outcome",), "mails"
+)
 JOBS: Final = Metric("jobs_total", Kind.COUNTER, "Background jobs ended", ("job", "outcome"), "jobs")
 PROCESSES_REPLACED: Final = Metric("processes_replaced_total", Kind.COUNTER, "Processes started for others that had died", (), "processes")
 BUILD: Final = Metric("build_info", Kind.GAUGE, "Always 1; the labels say what runs", ("version", "python"))
@@ -116,6 +119,7 @@ TABLE: Final = (
     KMS_CALLS,
     VAULT_CACHE,
     PII_REMOVED,
+    NOTICE_MAILS,
     JOBS,
     PROCESSES_REPLACED,
     BUILD,

@@ -9,7 +9,7 @@ from customhouse.config import Address
 from tests.browser.chromium import SCHEMES, Scheme, complaints, fresh
 
 pytestmark = pytest.mark.anyio
-PAGES = ("/docs", "/problems/not_found")
+PAGES = ("/docs", "/problems/not_found", "/notices/connection.degraded")
 
 
 async def _noted(page: Page) -> list[str]:

@@ -49,6 +49,8 @@ CROSSING = {
     "revocations_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, revocation_id uuid)"),
     "outgrown_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "notice_mails_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
+    "notices_past_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
     "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
 }
 """Everything that may look across tenants, with its owner and what it answers: ids and counts (rulings §1)."""
@@ -68,6 +70,7 @@ POLICIES = {
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
+    ("notices", "crossing", "customhouse_crossing", "SELECT"),
     ("tenants", "platform_is_readable", "customhouse_service", "SELECT"),
     ("event_types", "platform_is_readable", "customhouse_service", "SELECT"),
 }
@@ -102,6 +105,7 @@ CROSSING_RIGHTS = {
     ("event_keys", "DELETE"),
     ("idempotency_keys", "SELECT"),
     ("idempotency_keys", "DELETE"),
+    *((f"notices.{name}", "SELECT") for name in ("tenant_id", "notice_id", "created_at", "read_at", "mail", "mail_next_at")),
     ("processes", "SELECT"),
     ("processes", "DELETE"),
 }

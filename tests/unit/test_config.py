@@ -20,6 +20,7 @@ from customhouse.config import (
     Environment,
     KeyFile,
     LogLevel,
+    MailRelay,
     Settings,
     from_environment,
     load,
@@ -64,6 +65,8 @@ def test_prod_is_assumed_and_the_defaults_are_those_of_the_table() -> None:
         egress_allow=(),
         providers_file=None,
         return_urls=(),
+        smtp_url=None,
+        smtp_from=None,
         payload_retention=timedelta(hours=72),
         signature_header_prefix="X-Queast",
         max_body_bytes=262144,
@@ -85,6 +88,24 @@ def test_dev_needs_nothing_at_all() -> None:
     assert found.data_dir == data
     assert found.kms_key == KeyFile(data / "keys" / "local.key")
     assert found.public_url == "http://127.0.0.1:8300"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"SMTP_URL": "smtps://mail.example.com:465"}, "SMTP_FROM"),
+        ({"SMTP_FROM": "customhouse@example.com"}, "SMTP_URL"),
+        ({"SMTP_URL": "smtp://mail.example.com:25", "SMTP_FROM": "customhouse@example.com"}, "SMTP_URL"),
+    ],
+)
+def test_half_a_mail_relay_and_one_in_clear_are_refused_in_prod(given: dict[str, str], named: str) -> None:
+    assert f"CUSTOMHOUSE_{named}: " in refusal(environ(PROD, given))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_a_relay_on_this_machine_may_take_mail_in_clear(host: str) -> None:
+    found = load(environ(PROD, {"SMTP_URL": f"smtp://{host}:25", "SMTP_FROM": "customhouse@example.com"}))
+    assert found.smtp_url == MailRelay("smtp", host.strip("[]"), 25, None, None)
 
 
 def test_the_data_folder_follows_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +137,8 @@ def test_every_setting_is_read() -> None:
             TRUSTED_PROXIES="10.0.0.1, fd00::/8",
             EGRESS_ALLOW="192.168.0.0/16",
             PROVIDERS_FILE="/etc/customhouse/providers.toml",
+            SMTP_URL="smtps://ada%40host:p%40ss%2Fword@mail.example.com:465",
+            SMTP_FROM="customhouse@example.com",
             PAYLOAD_RETENTION="0",
             SIGNATURE_HEADER_PREFIX="X-Acme",
             MAX_BODY_BYTES="1024",
@@ -148,6 +171,8 @@ def test_every_setting_is_read() -> None:
         egress_allow=(ip_network("192.168.0.0/16"),),
         providers_file=Path("/etc/customhouse/providers.toml"),
         return_urls=("http://localhost:3000", "https://app.example.com"),
+        smtp_url=MailRelay("smtps", "mail.example.com", 465, "ada@host", Secret(b"p@ss/word")),
+        smtp_from="customhouse@example.com",
         payload_retention=timedelta(),
         signature_header_prefix="X-Acme",
         max_body_bytes=1024,
@@ -175,6 +200,22 @@ def test_every_setting_is_read() -> None:
         ("DATABASE_URL", "postgresql://db:99999/customhouse"),
         ("DATABASE_URL", "postgresql://[::1/customhouse"),
         ("PROVIDERS_FILE", "providers.toml"),
+        ("SMTP_URL", "mail.example.com:465"),
+        ("SMTP_URL", "http://mail.example.com:465"),
+        ("SMTP_URL", "smtps://mail.example.com"),
+        ("SMTP_URL", "smtps://mail.example.com:0"),
+        ("SMTP_URL", "smtps://mail.example.com:99999"),
+        ("SMTP_URL", "smtps://mail.example.com:465/path"),
+        ("SMTP_URL", "smtps://mail.example.com:465?tls=no"),
+        ("SMTP_URL", "smtps://user@mail.example.com:465"),
+        ("SMTP_URL", "smtps://:word@mail.example.com:465"),
+        ("SMTP_URL", "smtps://user:a%0d%0ab@mail.example.com:465"),
+        ("SMTP_URL", "smtps://user:%ff@mail.example.com:465"),
+        ("SMTP_URL", "smtps://[::1:465"),
+        ("SMTP_FROM", "Customhouse <customhouse@example.com>"),
+        ("SMTP_FROM", "customhouse"),
+        ("SMTP_FROM", "customhouse@example..com"),
+        ("SMTP_FROM", "a@example.com,b@example.com"),
         ("DATABASE_POOL_SIZE", "1"),
         ("DATABASE_POOL_SIZE", "ten"),
         ("DATABASE_POOL_SIZE", "١٢"),

@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from customhouse.config.table import PREFIX, SETTINGS, Setting
-from customhouse.config.values import Address, AwsKey, Environment, KeyFile, KmsKey, LogLevel, Networks
+from customhouse.config.values import Address, AwsKey, Environment, KeyFile, KmsKey, LogLevel, MailRelay, Networks
 from customhouse.errors import SettingsError
 from customhouse.types import Secret
 
@@ -31,6 +31,7 @@ __all__ = [
     "KeyFile",
     "KmsKey",
     "LogLevel",
+    "MailRelay",
     "Networks",
     "Problem",
     "Setting",
@@ -47,6 +48,7 @@ DEV_DEFAULTS: Final = {"ENVIRONMENT": "dev"}
 """What `up` and commands beside it take where a setting is unset."""
 _LARGEST_FILE: Final = 65536
 _FILE: Final = "_FILE"
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # What Kubernetes sets in each container for a Service that is called `customhouse`.
 _SERVICE_LINK: Final = re.compile(r"SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
@@ -75,6 +77,8 @@ class Settings:
     providers_file: Path | None
     return_urls: tuple[str, ...]
     """Origins."""
+    smtp_url: MailRelay | None
+    smtp_from: str | None
     payload_retention: timedelta
     signature_header_prefix: str
     max_body_bytes: int
@@ -248,6 +252,7 @@ def _complete(values: dict[str, Any], environ: Mapping[str, str], *, prod: bool)
             yield Problem(PREFIX + "DATA_DIR", "there is no HOME to derive it from: set it to an absolute path")
     yield from _complete_key(values, prod=prod)
     yield from _complete_url(values, prod=prod)
+    yield from _complete_mail(values, prod=prod)
     if prod and values.get("failpoints"):
         yield Problem(PREFIX + "FAILPOINTS", f"kills the process on purpose: unset it, or set {PREFIX}ENVIRONMENT=dev")
     service, owner = _user(values.get("database_url")), _user(values.get("migrate_database_url"))
@@ -280,6 +285,18 @@ def _complete_url(values: dict[str, Any], *, prod: bool) -> Iterator[Problem]:
         yield Problem(PREFIX + "PUBLIC_URL", "must begin with https:// in `prod`")
     if prod and any(not origin.startswith("https:") for origin in values.get("return_urls", ())):
         yield Problem(PREFIX + "RETURN_URLS", "must all begin with https:// in `prod`")
+
+
+def _complete_mail(values: dict[str, Any], *, prod: bool) -> Iterator[Problem]:
+    if "smtp_url" not in values or "smtp_from" not in values:
+        return
+    relay, sender = values["smtp_url"], values["smtp_from"]
+    if relay is not None and sender is None:
+        yield Problem(PREFIX + "SMTP_FROM", "is required with SMTP_URL: the address that e-mails come from")
+    if relay is None and sender is not None:
+        yield Problem(PREFIX + "SMTP_URL", "is required with SMTP_FROM: the relay that takes the e-mails")
+    if relay is not None and prod and relay.security == "smtp" and relay.host not in _THIS_MACHINE:
+        yield Problem(PREFIX + "SMTP_URL", "must begin with smtps:// or starttls:// in `prod`, unless the relay is on this machine")
 
 
 def _user(url: Secret | None) -> str | None:

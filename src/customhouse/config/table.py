@@ -122,6 +122,20 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         blank=True,
     ),
     Setting(
+        "SMTP_URL",
+        values.mail_relay,
+        "The relay for e-mails about notices: `smtps://USER:PASSWORD@HOST:465`, `starttls://…:587`, or `smtp://HOST:25` in clear (in "
+        "`prod` on this machine only). Unset: no e-mail, the inbox and the host's events alone.",
+        otherwise="unset",
+        secret=True,
+    ),
+    Setting(
+        "SMTP_FROM",
+        values.mail_address,
+        "The address that these e-mails come from. Required with `SMTP_URL`.",
+        otherwise="unset",
+    ),
+    Setting(
         "PAYLOAD_RETENTION",
         values.duration(timedelta(days=30)),
         "How long a sealed payload is kept after its last delivery has ended, for replay: `72h`, `7d`; at most `30d`. `0`: not at all.",

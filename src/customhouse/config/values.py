@@ -12,8 +12,8 @@ from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, TypeAlias
-from urllib.parse import urlsplit
+from typing import Final, Literal, TypeAlias, cast
+from urllib.parse import unquote, urlsplit
 
 from customhouse.errors import SettingsError
 from customhouse.failpoints import Failpoints
@@ -28,6 +28,10 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
 _PLATFORM_KEY: Final = re.compile(r"ck_[A-Za-z0-9_-]{32,200}")
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_MAIL: Final = re.compile(rf"(?=.{{1,64}}@)[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_MAIL: Final = 254
+_RELAY: Final = "expected `smtps://`, `starttls://` or `smtp://`, perhaps USER:PASSWORD@, and host:port"
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -72,6 +76,19 @@ class KeyFile:
     """A local key file."""
 
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class MailRelay:
+    """Who takes our e-mails."""
+
+    security: Literal["smtp", "starttls", "smtps"]
+    host: str
+    """A name or an IP address, without brackets."""
+    port: int
+    user: str | None
+    password: Secret | None
+    """There where there is a user."""
 
 
 KmsKey: TypeAlias = AwsKey | KeyFile
@@ -228,6 +245,30 @@ def database_url(text: str) -> Secret:
     if not usable or not text.isprintable():
         raise ValueError("expected a PostgreSQL URL, for example postgresql://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full")
     return Secret(text.encode())
+
+
+def mail_relay(text: str) -> MailRelay:
+    """Read where e-mails are handed over; credentials are percent-encoded (RFC 3986 §3.2.1)."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        user, password = (None if part is None else unquote(part, errors="strict") for part in (parts.username, parts.password))
+    except ValueError:
+        raise ValueError(_RELAY) from None
+    plain = text.isascii() and not set(text) & set(" \\") and not parts.path and not parts.query and not parts.fragment
+    if parts.scheme not in {"smtp", "starttls", "smtps"} or not plain or not parts.hostname or not port:
+        raise ValueError(_RELAY)
+    if bool(user) != bool(password) or not (user or "").isprintable() or not (password or "").isprintable():
+        raise ValueError("expected a user with a password, or neither; percent-encode what a URL cannot hold")
+    security = cast("Literal['smtp', 'starttls', 'smtps']", parts.scheme)
+    return MailRelay(security, parts.hostname, port, user or None, Secret(password.encode()) if password else None)
+
+
+def mail_address(text: str) -> str:
+    """Read an address of ours: plain ASCII, without a name (RFC 5321 §4.1.2)."""
+    if len(text) > _LONGEST_MAIL or not _MAIL.fullmatch(text):
+        raise ValueError("expected an e-mail address, for example customhouse@example.com")
+    return text
 
 
 def kms_key(text: str) -> KmsKey:

@@ -75,6 +75,9 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A connection was disconnected; its key and secrets are destroyed.",
         frozenset({"connection_id", "provider", "deliveries_cancelled"}),
     ),
+    "customhouse.notice.created": Kind(
+        "A notice was put into a user's inbox.", frozenset({"notice_id", "user_id", "kind", "connection_id"})
+    ),
     PING: Kind("A test of one connection, sent on request to it alone.", frozenset({"connection_id"})),
 }
 """The closed vocabulary. `tenant_id` is added to each."""

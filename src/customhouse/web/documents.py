@@ -14,6 +14,8 @@ from fastapi.responses import HTMLResponse
 
 from customhouse.canonical import dump
 from customhouse.errors import NotFound
+from customhouse.notices.kinds import KINDS
+from customhouse.notices.letters import PATH as NOTICES
 from customhouse.web.problems import PAGES, catalogue
 from customhouse.web.routes import router
 
@@ -57,6 +59,16 @@ async def problem_page(code: str) -> Response:
         raise NotFound
     kind, advice = found
     return _page(kind.title, [f"<p>Status <code>{kind.status}</code>, code <code>{escape(code)}</code></p><p>{_text(advice)}</p>"])
+
+
+@ROUTES.get(NOTICES + "{kind}", include_in_schema=False)
+async def notice_page(kind: str) -> Response:
+    """Explain a kind of notice: what the link in an e-mail leads to. It says the same to everybody, and nothing of anybody."""
+    found = KINDS.get(kind)
+    if found is None:
+        raise NotFound
+    where = "The notice itself is in the application where you made the connection."
+    return _page(found.subject, [f"<p>{_text(said)}</p>" for said in (found.sentence, found.advice, where)])
 
 
 def _page(title: str, parts: list[str]) -> Response:

@@ -9,6 +9,10 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
+from customhouse import ids as typeids
+from customhouse.app import App
+from customhouse.notices.ports import Recipient
+from customhouse.types import TenantId
 from tests.authority import Authority
 from tests.integration.connections.conftest import Browser, browser, environ, invite, zoom
 from tests.integration.web.conftest import PLATFORM_KEY, Api, make_tenant, problem
@@ -126,6 +130,12 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("GET", "/v1/schemas"): [Row("/v1/schemas?tenant_id={tenant_id}"), Row("/v1/schemas", expected=NOTHING)],
     ("GET", "/v1/schemas/envelope"): [],
     ("GET", "/v1/schemas/{event_type}"): _one("/v1/schemas/{event_type}"),
+    ("GET", "/v1/notices"): [
+        Row("/v1/notices?tenant_id={tenant_id}"),
+        Row("/v1/notices?tenant_id=_platform"),
+        Row("/v1/notices?user_id=u1", expected=NOTHING),
+    ],
+    ("POST", "/v1/notices/{notice_id}/read"): _one("/v1/notices/{notice_id}/read"),
     ("GET", "/v1/audit"): [
         Row("/v1/audit?tenant_id={tenant_id}"),
         Row("/v1/audit?tenant_id=_platform"),
@@ -142,7 +152,7 @@ WITHOUT_IDS: Final = {
 
 
 @pytest.fixture
-async def victim(acme: Api, receiver: Recorder, browser: Browser, zoom: Authority) -> Ids:
+async def victim(app: App, acme: Api, receiver: Recorder, browser: Browser, zoom: Authority) -> Ids:
     """Give acme one of each thing."""
     session = await invite(acme)
     await browser.get(f"/oauth/callback/zoom?{zoom.decide(await browser.consent(session['connect_url']))}")
@@ -153,9 +163,12 @@ async def victim(acme: Api, receiver: Recorder, browser: Browser, zoom: Authorit
     await receiver.wait_for(2)
     cursor = (await acme("GET", "/v1/deliveries?limit=1")).json()["next_cursor"]
     key = (await acme("POST", "/v1/api-keys", {"name": "second", "scopes": ["events:write"]})).json()
+    async with app.database.transaction(TenantId("acme")) as conn:
+        notice = await app.notices.notify(conn, TenantId("acme"), Recipient("u1"), "connection.created")
     return Ids(
         {
             "tenant_id": "acme",
+            "notice_id": typeids.show("ntc", notice),
             "connection_id": made["connection_id"],
             "event_id": events[0]["event_id"],
             "given_event_id": "order-4711",
@@ -217,7 +230,7 @@ async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, victi
                 assert (answer.status_code, answer.json()["data"]) == (200, []), where
             else:
                 assert [one["pointer"] for one in problem(answer, 422, "invalid_request")["errors"]] == ["/connection_ids/0"], where
-            for name in ("connection_id", "event_id", "delivery_id", "key_id", "session_id", "granted_id"):
+            for name in ("connection_id", "event_id", "delivery_id", "key_id", "session_id", "granted_id", "notice_id"):
                 assert ids.values[name] not in answer.text, where
     assert await _contents(owner) == before
 

@@ -1,0 +1,1 @@
+"""Notices to users: an inbox, and an e-mail that says that something is there."""
