@@ -22,6 +22,7 @@ from customhouse.connections.revoking import Revoker
 from customhouse.connections.sessions import Sessions
 from customhouse.connections.speaking import Speaker
 from customhouse.connections.sweeping import Sweeping
+from customhouse.connections.telling import Telling
 from customhouse.connections.views import Grants
 from customhouse.crypto.kms import KeyService
 from customhouse.crypto.kms_aws import AwsKeyService
@@ -408,7 +409,7 @@ class App:
         self.sessions = Sessions(
             database, vault, clock, catalogue, public_url=self.settings.public_url, return_urls=self.settings.return_urls
         )
-        told = self.operational
+        told = Telling(self.operational, self.notices, vault)
         self.returning = Returning(database, vault, clock, self.sessions, self.speaker, self.revoker, told, failpoints)
         self.confirming = Confirming(database, vault, clock, catalogue, self.sessions, self.revoker, told, failpoints)
         self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)

@@ -53,6 +53,18 @@ async def fresh(browser: Browser, *, scheme: Scheme = "light", script: bool = Tr
         await context.close()
 
 
+def noted(page: Page) -> list[str]:
+    """Return a list that fills with what the browser refuses or misses on a page; a favicon, which no page of ours has, is no loss."""
+    wrong: list[str] = []
+    page.on(
+        "console",
+        lambda said: wrong.append(said.text) if said.type in {"error", "warning"} and "favicon" not in said.location["url"] else None,
+    )
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    return wrong
+
+
 async def complaints(page: Page) -> list[str]:
     """Return what axe-core finds wrong with a page as it is shown now: WCAG 2.2 up to AA, and good practice."""
     found = await Axe().run(page, options=_RULES)

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 from customhouse.config import Address
-from tests.browser.chromium import SCHEMES, Scheme, complaints, fresh
+from tests.browser.chromium import SCHEMES, Scheme, complaints, fresh, noted
 
 pytestmark = pytest.mark.anyio
 PAGES = ("/docs", "/problems/not_found", "/notices/connection.degraded")
-
-
-async def _noted(page: Page) -> list[str]:
-    """Return a list that fills with what the browser refuses or misses on a page."""
-    wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
-    page.on("requestfailed", lambda request: wrong.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    return wrong
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -26,7 +17,7 @@ async def _noted(page: Page) -> list[str]:
 async def test_a_page_of_the_documentation_has_no_barrier(browser: Browser, address: Address, path: str, scheme: Scheme) -> None:
     async with fresh(browser, scheme=scheme) as profile:
         page = await profile.new_page()
-        wrong = await _noted(page)
+        wrong = noted(page)
         answer = await page.goto(f"http://{address}{path}")
         assert answer is not None
         assert answer.status == 200

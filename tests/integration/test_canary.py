@@ -68,6 +68,7 @@ SENT = {
     "user's mail": "canary.user@private.example",
     "account's mail": "canary.account@private.example",
     "account's id": "canary-account-id-9f3b",
+    "password of the mail relay": "canary-mail-relay-password-7e5d",
     "forged state": "canary-forged-state-abcdefghijklmnopqrstuvw",
     "error of a provider": "canary-error-from-provider",
 }
@@ -265,6 +266,7 @@ class Run:
             if confirmed_by is not None:
                 path = f"/v1/connect-sessions/{made['session_id']}/confirm"
                 await self.call("POST", path, {"user_id": confirmed_by}, key=key, kept=False)
+        await self.call("GET", "/v1/notices?user_id=u1", key=key)
         secrets["browser"] = next(iter(self.http.cookies.values()))
         self.http.cookies.clear()
         forged = await self.http.get(f"{self.service.base}/oauth/callback/zoom?state={SENT['forged state']}&code={SENT['aws key']}")
@@ -294,6 +296,9 @@ async def evidence(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ev
             "CUSTOMHOUSE_PLATFORM_KEY": PLATFORM_KEY,
             "CUSTOMHOUSE_EGRESS_ALLOW": "127.0.0.0/8",
             "CUSTOMHOUSE_LOG_LEVEL": "debug",
+            # Nobody listens there: addresses stay sealed in the table.
+            "CUSTOMHOUSE_SMTP_URL": f"smtp://canary:{SENT['password of the mail relay']}@127.0.0.1:9",
+            "CUSTOMHOUSE_SMTP_FROM": "customhouse@host.example",
         }
         await migrate_store(Store(Secret(b""), cluster), load(environ))
         service = Service(environ, directory)

@@ -16,6 +16,7 @@ from customhouse import ids
 from customhouse.app import App
 from customhouse.audit.log import SYSTEM
 from customhouse.errors import IdempotencyConflict, Invalid
+from customhouse.notices.ports import Recipient
 from customhouse.outbound.requests import read
 from customhouse.outbound.roster import SQL
 from customhouse.tenants.api_keys import ApiKey, Scope
@@ -174,6 +175,8 @@ async def inhabited(app: App, receiver: Recorder, owner: asyncpg.Connection) -> 
         await app.event_types.register(tenant, "order.created", "", {"type": "object"}, {}, SYSTEM)
         await connect(app, tenant, receiver.url(f"/{tenant}"))
         await publish(app, tenant, event_id="e-1", idempotency_key="k-1")
+        async with app.database.transaction(tenant) as conn:
+            await app.notices.notify(conn, tenant, Recipient("u1"), "connection.created")
 
     async def both_tried() -> bool:
         return bool(await owner.fetchval("select count(distinct tenant_id) = 2 from attempts"))

@@ -61,12 +61,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "If this was not you, tell the administrator of the application.",
         _WHY,
     ),
-    "connection.disabled": Kind(
-        "A connection of yours was switched off",
-        "A connection of yours was switched off, because the other side is gone or failed for too long.",
-        "Put the other side right, then switch the connection on in the application.",
-        _WHY,
-    ),
     "connection.disconnected": Kind(
         "A connection of yours was ended",
         "A connection of yours was ended, and the keys to what was stored for it were destroyed.",

@@ -849,6 +849,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.notice_mails_due_v1(p_moment timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, notice_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select n.tenant_id, n.notice_id from customhouse.notices n
+  where n.mail = 'pending' and n.mail_next_at <= p_moment
+  order by n.mail_next_at
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.notice_mails_due_v1(p_moment timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.notices_past_v1(p_read_before timestamp with time zone, p_made_before timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, notice_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select n.tenant_id, n.notice_id from customhouse.notices n
+  where n.created_at < p_read_before and (n.read_at < p_read_before or n.created_at < p_made_before) and n.mail <> 'pending'
+  order by n.created_at
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.notices_past_v1(p_read_before timestamp with time zone, p_made_before timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1638,6 +1662,27 @@ CREATE TABLE customhouse.integration_tokens (
 
 ALTER TABLE ONLY customhouse.integration_tokens FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE customhouse.notices (
+    tenant_id text NOT NULL,
+    notice_id uuid NOT NULL,
+    user_id text NOT NULL,
+    kind text NOT NULL,
+    connection_id uuid,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    read_at timestamp with time zone,
+    mail text NOT NULL,
+    mail_reason text,
+    address_sealed bytea,
+    mail_attempts integer DEFAULT 0 NOT NULL,
+    mail_next_at timestamp with time zone,
+    mail_ended_at timestamp with time zone,
+    CONSTRAINT notices_mail_check CHECK ((mail = ANY (ARRAY['none'::text, 'pending'::text, 'sent'::text, 'failed'::text]))),
+    CONSTRAINT notices_mail_pending CHECK ((((mail = 'pending'::text) = (address_sealed IS NOT NULL)) AND ((mail = 'pending'::text) = (mail_next_at IS NOT NULL))))
+);
+
+ALTER TABLE ONLY customhouse.notices FORCE ROW LEVEL SECURITY;
+
 CREATE SEQUENCE customhouse.ordering_places
     START WITH 1
     INCREMENT BY 1
@@ -1899,6 +1944,9 @@ ALTER TABLE ONLY customhouse.idempotency_keys
 ALTER TABLE ONLY customhouse.integration_tokens
     ADD CONSTRAINT integration_tokens_pkey PRIMARY KEY (tenant_id, connection_id);
 
+ALTER TABLE ONLY customhouse.notices
+    ADD CONSTRAINT notices_pkey PRIMARY KEY (tenant_id, notice_id);
+
 ALTER TABLE ONLY customhouse.payloads
     ADD CONSTRAINT payloads_pkey PRIMARY KEY (tenant_id, event_uid, variant);
 
@@ -1981,6 +2029,12 @@ CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at
 CREATE INDEX events_given_id ON ONLY customhouse.events USING btree (tenant_id, event_id) WHERE (event_id IS NOT NULL);
 
 CREATE INDEX idempotency_keys_expiry ON customhouse.idempotency_keys USING btree (expires_at);
+
+CREATE INDEX notices_age ON customhouse.notices USING btree (created_at);
+
+CREATE INDEX notices_due ON customhouse.notices USING btree (mail_next_at) WHERE (mail = 'pending'::text);
+
+CREATE INDEX notices_inbox ON customhouse.notices USING btree (tenant_id, user_id, notice_id);
 
 CREATE INDEX pending_grants_account ON customhouse.pending_grants USING btree (account_index);
 
@@ -2071,6 +2125,9 @@ ALTER TABLE ONLY customhouse.idempotency_keys
 ALTER TABLE ONLY customhouse.integration_tokens
     ADD CONSTRAINT integration_tokens_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
 
+ALTER TABLE ONLY customhouse.notices
+    ADD CONSTRAINT notices_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
+
 ALTER TABLE ONLY customhouse.pending_grants
     ADD CONSTRAINT pending_grants_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES customhouse.connect_sessions(tenant_id, session_id);
 
@@ -2117,6 +2174,8 @@ CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (
 
 CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.notices FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing ON customhouse.pending_grants FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.revocation_escrow FOR SELECT TO customhouse_crossing USING (true);
@@ -2142,6 +2201,8 @@ ALTER TABLE customhouse.events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customhouse.idempotency_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.integration_tokens ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.notices ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY own_tenant ON customhouse.api_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -2180,6 +2241,8 @@ CREATE POLICY own_tenant ON customhouse.events TO customhouse_service USING ((te
 CREATE POLICY own_tenant ON customhouse.idempotency_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.integration_tokens TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.notices TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.payloads TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -2230,6 +2293,12 @@ GRANT ALL ON FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) TO cu
 
 REVOKE ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.notice_mails_due_v1(p_moment timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.notice_mails_due_v1(p_moment timestamp with time zone, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.notices_past_v1(p_read_before timestamp with time zone, p_made_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.notices_past_v1(p_read_before timestamp with time zone, p_made_before timestamp with time zone, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mode text, p_scopes text[], p_limit integer) TO customhouse_service;
@@ -2377,6 +2446,20 @@ GRANT SELECT,INSERT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_
 GRANT SELECT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_crossing;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.integration_tokens TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.notices TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.notices TO customhouse_crossing;
+
+GRANT SELECT(notice_id) ON TABLE customhouse.notices TO customhouse_crossing;
+
+GRANT SELECT(created_at) ON TABLE customhouse.notices TO customhouse_crossing;
+
+GRANT SELECT(read_at) ON TABLE customhouse.notices TO customhouse_crossing;
+
+GRANT SELECT(mail) ON TABLE customhouse.notices TO customhouse_crossing;
+
+GRANT SELECT(mail_next_at) ON TABLE customhouse.notices TO customhouse_crossing;
 
 GRANT USAGE ON SEQUENCE customhouse.ordering_places TO customhouse_service;
 

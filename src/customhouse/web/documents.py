@@ -22,15 +22,17 @@ from customhouse.web.routes import router
 ROUTES: Final = router("documents")
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
 _STYLE: Final = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8882;--mark:#0b7285}
-@media(prefers-color-scheme:dark){:root{--mark:#66d9e8}}
+:root{color-scheme:light dark;--paper:#fff;--ink:#1b1d21;--line:#8884;--soft:#8882;--mark:#0b7285}
+@media(prefers-color-scheme:dark){:root{--paper:#121417;--ink:#e8e9eb;--mark:#66d9e8}}
+html{background:var(--paper);color:var(--ink)}
 body{font:16px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}
 a{color:var(--mark)}
 code,pre{font:14px/1.45 ui-monospace,monospace;overflow-wrap:anywhere}
 pre{background:var(--soft);padding:.75rem;overflow:auto;border-radius:6px}
 details{border:1px solid var(--line);border-radius:6px;margin:.5rem 0;padding:.5rem .75rem}
 summary{cursor:pointer}summary b{color:var(--mark);display:inline-block;min-width:4.5rem}
-table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.25rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
+table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.25rem .5rem;text-align:left;vertical-align:top}
+td,th{overflow-wrap:anywhere}
 """
 _POLICY: Final = (
     "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "

@@ -126,7 +126,7 @@ async def test_what_was_under_way_when_a_process_died_is_sent_by_another(
 
 
 async def test_a_refusal_for_now_is_tried_again_and_a_lasting_one_is_not(
-    app: App, tenant: TenantId, relay: Relay, owner: asyncpg.Connection
+    app: App, tenant: TenantId, relay: Relay, owner: asyncpg.Connection, capfd: pytest.CaptureFixture[str]
 ) -> None:
     await tell(app, tenant)
     for step, (recipient, data) in enumerate((("451 busy ada@example.com", "250 OK"), ("250 OK", "452 full")), 1):
@@ -140,6 +140,10 @@ async def test_a_refusal_for_now_is_tried_again_and_a_lasting_one_is_not(
     await hasten(owner)
     await mailing(app).send_due()
     assert await states(owner) == [("failed", "recipient_refused")]
+
+    said = capfd.readouterr()
+    assert said.out.count("notice_mail_refused") == 3
+    assert "example.com" not in said.out + said.err, "a relay's words can repeat the address"
 
     relay.recipient, relay.data = "250 OK", "554 spam"
     await tell(app, tenant)

@@ -25,6 +25,7 @@ MORE_THAN_SCHEMA = (
     "GET /v1/connections",
     "GET /v1/deliveries",
     "GET /v1/event-types",
+    "GET /v1/notices",
     "GET /v1/schemas",
     "POST /v1/api-keys",
     "POST /v1/connections",
