@@ -74,6 +74,12 @@ async def test_scopes_can_be_left_unsaid(peer: Peer) -> None:
     assert "scope" in await peer.connect("grace")
 
 
+async def test_a_token_reply_can_leave_out_whose_it_is(gmail: Peer) -> None:
+    gmail.sandbox.order("gmail", FaultKind.ACCOUNT_MISSING, Operation.EXCHANGE)
+    assert "id_token" not in await gmail.connect()
+    assert "id_token" in await gmail.connect("grace")
+
+
 async def test_more_scopes_than_asked_are_really_granted(gmail: Peer) -> None:
     gmail.sandbox.order("gmail", FaultKind.SCOPE_MORE, scopes=["https://mail.google.com/"])
     reply = await gmail.connect(scope="openid email")

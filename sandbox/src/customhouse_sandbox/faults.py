@@ -37,6 +37,7 @@ class FaultKind(StrEnum):
     SCOPE_FEWER = "scope_fewer"
     REFRESH_TOKEN_MISSING = "refresh_token_missing"  # noqa: S105 - a name
     IDENTITY_MISSING = "identity_missing"
+    ACCOUNT_MISSING = "account_missing"
     REVOCATION_LIES = "revocation_lies"
 
 
@@ -54,6 +55,7 @@ MEANING: Final[dict[FaultKind, str]] = {
     FaultKind.SCOPE_FEWER: "does not grant `scopes`",
     FaultKind.REFRESH_TOKEN_MISSING: "the token reply has no refresh token",
     FaultKind.IDENTITY_MISSING: "the identity reply does not say who it is",
+    FaultKind.ACCOUNT_MISSING: "the token reply does not say whose it is, where it would",
     FaultKind.REVOCATION_LIES: "answers 200 to a revocation and revokes nothing",
 }
 
@@ -64,6 +66,7 @@ _ONLY: Final[dict[FaultKind, frozenset[Operation]]] = {
     FaultKind.SCOPE_FEWER: frozenset({Operation.EXCHANGE}),
     FaultKind.REFRESH_TOKEN_MISSING: frozenset({Operation.EXCHANGE, Operation.REFRESH}),
     FaultKind.IDENTITY_MISSING: frozenset({Operation.IDENTITY}),
+    FaultKind.ACCOUNT_MISSING: frozenset({Operation.EXCHANGE, Operation.REFRESH}),
     FaultKind.REVOCATION_LIES: frozenset({Operation.REVOKE}),
     FaultKind.RATE_LIMITED: frozenset({Operation.API, Operation.IDENTITY}),
 }

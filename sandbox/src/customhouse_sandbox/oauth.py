@@ -7,8 +7,8 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final
 from urllib.parse import unquote, urlencode, urlsplit
@@ -27,17 +27,21 @@ class Trouble(Enum):
     """Why a token or revocation call is refused."""
 
     CLIENT = auto()
+    SECRET = auto()
     APPLICATION_DISABLED = auto()
     METHOD_OF_AUTH = auto()
     PARAMETER = auto()
     GRANT_TYPE = auto()
     REDIRECT = auto()
     CODE = auto()
+    CODE_SPENT = auto()
     CODE_EXPIRED = auto()
     VERIFIER = auto()
     REFRESH_UNKNOWN = auto()
+    REFRESH_EXPIRED = auto()
     REFRESH_SPENT = auto()
     REVOKED = auto()
+    WITHDRAWN = auto()
     ADMIN = auto()
     OWNER_GONE = auto()
     TOKEN = auto()
@@ -69,7 +73,8 @@ class Dialect:
     default_method: str
     """Of a challenge without a method; empty: refused."""
     code_seconds: float
-    access_seconds: float
+    access_seconds: float | Callable[[Realm], float | None]
+    """None: an access token does not end by itself."""
     refresh_seconds: Callable[[Realm], float]
     """How long a refresh token lives that is not used."""
     scopes: Callable[[Ask, Application], tuple[str, ...] | str]
@@ -87,6 +92,34 @@ class Dialect:
     gives_refresh: Callable[[Realm, Code], bool]
     back: Callable[[Realm], dict[str, str]]
     """What else is said in the browser."""
+    wants_response_type: bool = True
+    grant_type: str = ""
+    """What a token call means that names no grant type; empty: such a call is refused."""
+    pkce: bool = True
+    """Whether a challenge is kept; where not, it is passed over, as is a verifier."""
+    spends: bool = True
+    """Whether a refresh token is spent by its use, where a new one is given."""
+    narrowed: Callable[[Ask, Token, list[str]], tuple[str, ...] | Trouble] = field(default=lambda _ask, held, wanted: within(held, wanted))
+    """What a renewal gets that names scopes."""
+    value: Callable[[Realm, Kind, tuple[str, ...]], str | None] = field(default=lambda _realm, _kind, _scopes: None)
+    """A token in the provider's own form."""
+    outlives: Callable[[Realm], bool] = field(default=lambda _realm: False)
+    """Whether an access token opens what it opens until it expires, whatever becomes of its grant."""
+    admitted: Callable[[Ask, Asked, Person], Reply | None] = field(default=lambda _ask, _asked, _person: None)
+    """The answer to a person who may not consent here."""
+    stays: Callable[[Realm, str], bool] = field(default=lambda _realm, _error: False)
+    """Whether the browser is not sent back with an error, but shown a page."""
+    explained: Mapping[str, str] = field(default_factory=dict)
+    """The description that goes with an error in the browser."""
+
+    def lifetime(self, realm: Realm) -> float | None:
+        """Return how long an access token lives that is made now, in seconds; None: it does not end by itself."""
+        return self.access_seconds(realm) if callable(self.access_seconds) else self.access_seconds
+
+
+def within(held: Token, wanted: list[str]) -> tuple[str, ...] | Trouble:
+    """Return the scopes that a renewal names, which may be fewer than were granted and never more (RFC 6749 §6)."""
+    return tuple(wanted) if set(wanted) <= set(held.scopes) else Trouble.PARAMETER
 
 
 def parameters(request: Request) -> dict[str, str]:
@@ -116,12 +149,15 @@ def decide(ask: Ask, dialect: Dialect) -> Reply:
     said = dict(form)
     person = ask.realm.people.get(said.get("account", next(iter(ask.realm.people), "")))
     if said.get("decision") == "deny":
-        return _back(ask, dialect, asked, error="access_denied")
+        return send_back(ask, dialect, asked, error="access_denied")
     if said.get("decision") != "allow" or person is None:
         return as_html(400, refusal(dialect.name, "Say who decides, and how: account, and decision=allow or decision=deny."))
     ticked = tuple(value for key, value in form if key == "scope") if said.get("ticks") == "yes" else asked.scopes
     if not set(ticked) <= set(asked.scopes):
         return as_html(400, refusal(dialect.name, "A scope was ticked that nobody asked for."))
+    shut = dialect.admitted(ask, asked, person)
+    if shut is not None:
+        return shut
     return _granted(ask, dialect, asked, person, ticked)
 
 
@@ -143,7 +179,7 @@ def _granted(ask: Ask, dialect: Dialect, asked: Asked, person: Person, ticked: t
         asked.nonce,
     )
     realm.codes[code.value] = code
-    return _back(ask, dialect, asked, code=code.value)
+    return send_back(ask, dialect, asked, code=code.value)
 
 
 def _asked(ask: Ask, dialect: Dialect, said: dict[str, str]) -> Asked | Reply:
@@ -156,25 +192,31 @@ def _asked(ask: Ask, dialect: Dialect, said: dict[str, str]) -> Asked | Reply:
         return as_html(400, refusal(dialect.name, "redirect_uri_mismatch: the redirect URI is not registered, character by character."))
     plain = Asked(application, target, said.get("state", ""), (), "", "", offline=False, force=False, nonce=said.get("nonce", ""))
     if len(said) != len(ask.request.query):
-        return _back(ask, dialect, plain, error="invalid_request", why="A parameter stands there twice.")
-    if said.get("response_type") != "code":
-        return _back(ask, dialect, plain, error="unsupported_response_type")
-    challenge, method = said.get("code_challenge", ""), said.get("code_challenge_method", "")
+        return send_back(ask, dialect, plain, error="invalid_request", why="A parameter stands there twice.")
+    if said.get("response_type", "" if dialect.wants_response_type else "code") != "code":
+        return send_back(ask, dialect, plain, error="unsupported_response_type")
+    challenge, method = "", ""
+    if dialect.pkce:
+        challenge, method = said.get("code_challenge", ""), said.get("code_challenge_method", "")
     if method and not challenge:
-        return _back(ask, dialect, plain, error="invalid_request", why="There is a code_challenge_method and no code_challenge.")
+        return send_back(ask, dialect, plain, error="invalid_request", why="There is a code_challenge_method and no code_challenge.")
     if challenge:
         method = method or dialect.default_method
         if method not in {"S256", "plain"} or _CHALLENGE.fullmatch(challenge) is None:
-            return _back(ask, dialect, plain, error="invalid_request", why="The code_challenge is not one of RFC 7636.")
+            return send_back(ask, dialect, plain, error="invalid_request", why="The code_challenge is not one of RFC 7636.")
     scopes = dialect.scopes(ask, application)
     if isinstance(scopes, str):
-        return _back(ask, dialect, plain, error=scopes)
+        return send_back(ask, dialect, plain, error=scopes)
     force = "consent" in said.get("prompt", "").split()
     offline = said.get("access_type") == "offline"
     return Asked(application, target, plain.state, scopes, challenge, method, offline, force, plain.nonce)
 
 
-def _back(ask: Ask, dialect: Dialect, asked: Asked, *, code: str = "", error: str = "", why: str = "") -> Reply:
+def send_back(ask: Ask, dialect: Dialect, asked: Asked, *, code: str = "", error: str = "", why: str = "") -> Reply:
+    """Send the browser back with a code or an error (RFC 6749 §4.1.2), or show why not."""
+    why = why or dialect.explained.get(error, "")
+    if error and dialect.stays(ask.realm, error):
+        return as_html(400, refusal(dialect.name, f"{error}: {why}"))
     said = {"code": code} if code else {"error": error, **({"error_description": why} if why else {})}
     if asked.state:
         said["state"] = asked.state
@@ -194,8 +236,10 @@ def known(ask: Ask, dialect: Dialect) -> Application | Reply:
     elif "basic" not in ways:
         return dialect.refuse(ask.realm, Trouble.METHOD_OF_AUTH)
     application = ask.realm.application(shown[0])
-    if application is None or not hmac.compare_digest(application.secret.encode(), shown[1].encode()):
+    if application is None:
         return dialect.refuse(ask.realm, Trouble.CLIENT)
+    if not hmac.compare_digest(application.secret.encode(), shown[1].encode()):
+        return dialect.refuse(ask.realm, Trouble.SECRET)
     if application.disabled:
         return dialect.refuse(ask.realm, Trouble.APPLICATION_DISABLED)
     return application
@@ -219,7 +263,7 @@ def token(ask: Ask, dialect: Dialect) -> Reply:
     if isinstance(application, Reply):
         return application
     said = parameters(ask.request)
-    kind = said.get("grant_type", "")
+    kind = said.get("grant_type", dialect.grant_type)
     if kind == "authorization_code":
         return _exchange(ask, dialect, application, said)
     if kind == "refresh_token":
@@ -237,12 +281,12 @@ def _exchange(ask: Ask, dialect: Dialect, application: Application, said: dict[s
     if code.grant is not None:
         if realm.facts["code_reuse_ends_grant"] == "yes":
             _end(code.grant, End.CODE_REUSED)
-        return dialect.refuse(realm, Trouble.CODE)
+        return dialect.refuse(realm, Trouble.CODE_SPENT)
     if realm.now() >= code.expires_at:
         return dialect.refuse(realm, Trouble.CODE_EXPIRED)
     if said["redirect_uri"] != code.redirect:
         return dialect.refuse(realm, Trouble.REDIRECT)
-    if not _verified(code, said.get("code_verifier", "")):
+    if dialect.pkce and not _verified(code, said.get("code_verifier", "")):
         return dialect.refuse(realm, Trouble.VERIFIER)
     if code.person not in realm.people:
         return dialect.refuse(realm, Trouble.OWNER_GONE)
@@ -255,8 +299,13 @@ def _exchange(ask: Ask, dialect: Dialect, application: Application, said: dict[s
     code.grant = grant
     refresh = None
     if dialect.gives_refresh(realm, code) and FaultKind.REFRESH_TOKEN_MISSING not in ask.faults:
-        refresh = realm.issue(grant, Kind.REFRESH, grant.scopes, dialect.refresh_seconds(realm))
+        refresh = _refreshing(ask, dialect, grant, grant.scopes)
     return _tokens(ask, dialect, grant, grant.scopes, refresh, code)
+
+
+def _refreshing(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...]) -> Token:
+    realm = ask.realm
+    return realm.issue(grant, Kind.REFRESH, scopes, dialect.refresh_seconds(realm), dialect.value(realm, Kind.REFRESH, scopes))
 
 
 def _verified(code: Code, verifier: str) -> bool:
@@ -287,15 +336,16 @@ def _refresh(ask: Ask, dialect: Dialect, application: Application, said: dict[st
         return dialect.refuse(realm, trouble)
     scopes = held.scopes
     if wanted := said.get("scope", "").split():
-        if not set(wanted) <= set(scopes):
-            return dialect.refuse(realm, Trouble.PARAMETER)
-        scopes = tuple(wanted)
+        narrowed = dialect.narrowed(ask, held, wanted)
+        if isinstance(narrowed, Trouble):
+            return dialect.refuse(realm, narrowed)
+        scopes = narrowed
     held.used_at = realm.now()
     held.expires_at = min(held.ends_at, held.used_at + dialect.refresh_seconds(realm))
     refresh = None
     if dialect.rotates:
-        held.spent = True
-        refresh = realm.issue(held.grant, Kind.REFRESH, held.scopes, dialect.refresh_seconds(realm))
+        held.spent = dialect.spends
+        refresh = _refreshing(ask, dialect, held.grant, held.scopes)
     if FaultKind.REFRESH_TOKEN_MISSING in ask.faults:
         refresh = None
     return _tokens(ask, dialect, held.grant, scopes, refresh, None)
@@ -311,13 +361,15 @@ def _trouble(realm: Realm, held: Token) -> Trouble | None:
             return Trouble.ADMIN
         case End.OWNER_GONE:
             return Trouble.OWNER_GONE
+        case End.DEAUTHORIZED:
+            return Trouble.WITHDRAWN
         case _:
             return Trouble.REVOKED
     if held.revoked:
         return Trouble.REVOKED
     if held.spent:
         return Trouble.REFRESH_SPENT
-    return None if realm.now() < held.expires_at else Trouble.REFRESH_UNKNOWN
+    return None if realm.now() < held.expires_at else Trouble.REFRESH_EXPIRED
 
 
 def _tolerated(realm: Realm, held: Token) -> bool:
@@ -327,8 +379,13 @@ def _tolerated(realm: Realm, held: Token) -> bool:
 
 
 def _tokens(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...], refresh: Token | None, code: Code | None) -> Reply:
-    access = ask.realm.issue(grant, Kind.ACCESS, scopes, dialect.access_seconds)
-    body: dict[str, Any] = {"access_token": access.value, "expires_in": int(dialect.access_seconds) - 1}
+    realm = ask.realm
+    lifetime = dialect.lifetime(realm)
+    access = realm.issue(grant, Kind.ACCESS, scopes, lifetime, dialect.value(realm, Kind.ACCESS, scopes))
+    access.outlives = dialect.outlives(realm)
+    body: dict[str, Any] = {"access_token": access.value}
+    if lifetime is not None:
+        body["expires_in"] = int(lifetime) - 1
     if refresh is not None:
         body["refresh_token"] = refresh.value
     if FaultKind.SCOPE_MISSING not in ask.faults:
@@ -341,7 +398,7 @@ def _end(grant: Grant, why: End) -> None:
         grant.ended = why
 
 
-def end(grants: Any, why: End) -> int:
+def end(grants: Iterable[Grant], why: End) -> int:
     """End grants; return how many there were."""
     ending = list(grants)
     for grant in ending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -44,11 +44,17 @@ class Outgoing:
     body: bytes = field(repr=False)
     accepts: Callable[[int, bytes], bool] = accepted
     """Whether an answer is the one that the provider wants."""
+    retried: Callable[[int], tuple[tuple[str, str], ...]] = lambda _attempt: ()
+    """The headers that a retry has besides; the first retry is 1."""
 
     def __post_init__(self) -> None:
         """Refuse what leads away from this machine."""
         if not is_here(self.url):
             raise ValueError("A webhook of the sandbox goes to http://127.0.0.1:PORT/… only.")
+
+    def again(self, attempt: int) -> Outgoing:
+        """Return the same webhook as it is sent at an attempt; 0 is the first."""
+        return self if attempt == 0 else replace(self, headers=(*self.headers, *self.retried(attempt)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -11,7 +11,7 @@ from customhouse_sandbox.facts import Fact
 from customhouse_sandbox.faults import Fault, FaultKind, Operation
 from customhouse_sandbox.http import Reply, Request
 from customhouse_sandbox.outgoing import Outgoing
-from customhouse_sandbox.state import Application, Person, Realm, Token
+from customhouse_sandbox.state import Application, Grant, Person, Realm, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,22 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Handshake:
+    """A call that is answered when other addresses have answered first."""
+
+    asks: tuple[Outgoing, ...]
+    then: Callable[[bool], Reply]
+    """The answer; told whether each of them answered as it should."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One method and path."""
 
     method: str
     path: str
     """Below the provider's prefix; `{name}` stands for one segment."""
-    answer: Callable[[Ask], Reply]
+    answer: Callable[[Ask], Reply | Handshake]
     operation: Operation
     cites: str
     """The section of the providers' facts that it imitates."""
@@ -90,3 +99,9 @@ class Vendor:
     """The answer to too many calls; with seconds to wait."""
     ended: Callable[[Realm], Reply]
     """The token endpoint's answer that a grant is over."""
+    shared: Callable[[Realm, Application, Person], Iterable[Grant]] = lambda realm, application, person: realm.live(
+        application.key, person.login
+    )
+    """What ends together when a person removes an application."""
+    subscribes: bool = False
+    """Whether its webhooks go where each subscription says, and not to one address of the application."""

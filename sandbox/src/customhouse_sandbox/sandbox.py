@@ -178,7 +178,7 @@ class Sandbox:
             person: whom it concerns, by login.
             event: in the provider's words.
             url: where to; unset: where the registration says.
-            times: more than once are retries, with the same bytes.
+            times: more than once are retries, with the same body and signature.
 
         Raises:
             ValueError: something of it does not exist, or the address is not on this machine.
@@ -190,21 +190,24 @@ class Sandbox:
             raise ValueError(f"times is 1 to {_MOST_TIMES}")
         registered = realm.applications[application]
         made = _VENDOR[realm.name].notify(realm, registered, realm.people[person], event, url or registered.webhook_url)
-        for outgoing in made * times:
-            self.outbox.put_nowait(outgoing)
+        for attempt in range(times):
+            for outgoing in made:
+                self.outbox.put_nowait(outgoing.again(attempt))
         return len(made) * times
 
     async def deliver(self) -> None:
         """Send what has to be sent, in order, for as long as this runs."""
         while True:
-            outgoing = await self.outbox.get()
-            status, body = await send(outgoing)
-            taken = outgoing.accepts(status, body)
-            self.deliveries.append(
-                Delivery(len(self.deliveries) + 1, outgoing.provider, outgoing.event, outgoing.url, status, accepted=taken)
-            )
-            async with self._news:
-                self._news.notify_all()
+            await self.send(await self.outbox.get())
+
+    async def send(self, outgoing: Outgoing) -> bool:
+        """Send a webhook now, and write it down; return whether the answer was the right one."""
+        status, body = await send(outgoing)
+        taken = outgoing.accepts(status, body)
+        self.deliveries.append(Delivery(len(self.deliveries) + 1, outgoing.provider, outgoing.event, outgoing.url, status, accepted=taken))
+        async with self._news:
+            self._news.notify_all()
+        return taken
 
     async def delivered(self, count: int, within: float = 30.0) -> list[Delivery]:
         """Wait until so many webhooks were sent, and return them."""
@@ -252,10 +255,10 @@ class Sandbox:
         realm = self.realm_of(application)
         if application not in realm.applications or person not in realm.people:
             raise ValueError("There is no such integration or person here.")
-        ended = oauth.end(realm.live(application, person), why)
-        event = _VENDOR[realm.name].withdrawn
-        if ended and event and realm.applications[application].webhook_url:
-            self.notify(application, person, event)
+        vendor, registered = _VENDOR[realm.name], realm.applications[application]
+        ended = oauth.end(vendor.shared(realm, registered, realm.people[person]), why)
+        if ended and vendor.withdrawn and (vendor.subscribes or registered.webhook_url):
+            self.notify(application, person, vendor.withdrawn)
         return ended
 
     def remove_person(self, provider: str, person: str) -> None:

@@ -11,7 +11,7 @@ from customhouse_sandbox import oauth
 from customhouse_sandbox.admin import ADMIN, administer
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.http import CUT, HOST, Reply, Request, Server, as_json
-from customhouse_sandbox.routing import Ask, Route, Vendor
+from customhouse_sandbox.routing import Ask, Handshake, Route, Vendor
 from customhouse_sandbox.sandbox import PUBLIC_URL, VENDORS, Call, Sandbox
 from customhouse_sandbox.state import Realm, Token
 
@@ -83,12 +83,19 @@ class Front:
         seconds = _wait(vendor, route, ask)
         if seconds is not None:
             return vendor.limited(ask.realm, seconds)
-        reply = route.answer(ask)
+        reply = await self._answered(route, ask)
         if FaultKind.LOST in faults:
             return CUT
         if FaultKind.REPLY in faults:
             values = faults[FaultKind.REPLY].values
             return Reply(values.get("status", 200), values["body"].encode(), (("Content-Type", "application/json"),))
+        return reply
+
+    async def _answered(self, route: Route, ask: Ask) -> Reply:
+        reply = route.answer(ask)
+        if isinstance(reply, Handshake):
+            proven = [await self._sandbox.send(outgoing) for outgoing in reply.asks]
+            return reply.then(all(proven))
         return reply
 
 

@@ -105,10 +105,13 @@ class Token:
     used_at: float = 0.0
     spent: bool = False
     revoked: bool = False
+    outlives: bool = False
+    """It carries its own proof: it opens what it opens until it expires, whatever becomes of its grant."""
 
     def is_live(self, now: float) -> bool:
         """Tell whether it still opens something."""
-        return self.grant.ended is None and not self.spent and not self.revoked and now < self.expires_at
+        stands = self.grant.ended is None or self.outlives
+        return stands and not self.spent and not self.revoked and now < self.expires_at
 
 
 @dataclass(slots=True)

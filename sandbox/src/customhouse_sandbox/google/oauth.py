@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from customhouse_sandbox import oauth
 from customhouse_sandbox.facts import Fact
+from customhouse_sandbox.faults import FaultKind
 from customhouse_sandbox.google import identity
 from customhouse_sandbox.google.errors import refuse
 from customhouse_sandbox.http import Reply, as_json
@@ -94,7 +95,7 @@ def _consented(ask: Ask, access: Token, code: Code) -> dict[str, Any]:
             if token.grant is access.grant:
                 token.ends_at = token.expires_at = realm.now() + 7 * _DAY
     person = realm.held(access)
-    if "openid" not in access.scopes or person is None:
+    if "openid" not in access.scopes or person is None or FaultKind.ACCOUNT_MISSING in ask.faults:
         return {}
     return {"id_token": identity.id_token(realm, person, realm.applications[code.application].id, access, code.nonce)}
 

@@ -43,6 +43,7 @@ FACTS: Final = (
 _ERRORS: Final[dict[Trouble, tuple[int, str, int, str]]] = {
     # Status and text are assumed where §2.1 has the number alone.
     Trouble.CLIENT: (401, "invalid_client", 4702, "Invalid client_id or client_secret"),
+    Trouble.SECRET: (401, "invalid_client", 4702, "Invalid client_id or client_secret"),
     Trouble.METHOD_OF_AUTH: (401, "invalid_client", 4704, "Invalid client_id or client_secret"),
     Trouble.APPLICATION_DISABLED: (400, "invalid_request", 4717, "The app has been disabled."),
     Trouble.GRANT_TYPE: (400, "unsupported_grant_type", 4705, "Unsupported grant type"),
@@ -50,13 +51,16 @@ _ERRORS: Final[dict[Trouble, tuple[int, str, int, str]]] = {
     Trouble.REDIRECT: (400, "invalid_request", 4709, "Redirect URI mismatch."),
     Trouble.CODE_EXPIRED: (400, "invalid_grant", 4733, "Code is expired."),
     Trouble.CODE: (400, "invalid_grant", 4734, "Invalid authorization code."),
+    Trouble.CODE_SPENT: (400, "invalid_grant", 4734, "Invalid authorization code."),
     # No number is known for a wrong verifier: RFC 7636 §4.6 asks for invalid_grant.
     Trouble.VERIFIER: (400, "invalid_grant", 0, "Invalid code verifier."),
     Trouble.OWNER_GONE: (400, "invalid_grant", 4735, "The owner of the token does not exist."),
     Trouble.REFRESH_UNKNOWN: (400, "invalid_grant", 4737, "The refresh token cannot be found."),
+    Trouble.REFRESH_EXPIRED: (400, "invalid_grant", 4737, "The refresh token cannot be found."),
     Trouble.ADMIN: (400, "invalid_grant", 4738, "The authorized app has been disabled by the admin."),
     Trouble.REFRESH_SPENT: (400, "invalid_grant", 4740, "The refresh token has been used."),
     Trouble.REVOKED: (400, "invalid_grant", 4741, "The token has been revoked."),
+    Trouble.WITHDRAWN: (400, "invalid_grant", 4741, "The token has been revoked."),
     Trouble.TOKEN: (400, "invalid_request", 0, "Invalid Token!"),
 }
 
