@@ -16,6 +16,7 @@ from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock, SystemClock
 from customhouse.config import AwsKey, Environment, Settings, secret_at
 from customhouse.connections.confirming import Confirming
+from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
 from customhouse.connections.returning import Returning
 from customhouse.connections.revoking import Revoker
@@ -410,6 +411,7 @@ class App:
             database, vault, clock, catalogue, public_url=self.settings.public_url, return_urls=self.settings.return_urls
         )
         told = Telling(self.operational, self.notices, vault)
+        self.declining = Declining(database, vault, clock, self.sessions, told)
         self.returning = Returning(database, vault, clock, self.sessions, self.speaker, self.revoker, told, failpoints)
         self.confirming = Confirming(database, vault, clock, catalogue, self.sessions, self.revoker, told, failpoints)
         self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)

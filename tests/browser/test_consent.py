@@ -129,6 +129,23 @@ async def test_the_browser_goes_back_to_the_host_over_every_redirect_on_the_way(
     assert "referer" not in arrived.headers
 
 
+@pytest.mark.parametrize("script", [True, False])
+async def test_a_person_says_not_now_and_finds_the_way_back(browser: Browser, acme: Api, host: Recorder, script: bool) -> None:
+    async with fresh(browser, script=script) as profile:
+        page = await profile.new_page()
+        wrong = noted(page)
+        await page.goto(await invite(acme, return_url=host.url("/settings")))
+        await page.get_by_role("button", name="Not now").click()
+        await page.get_by_text("Code for support: declined").wait_for()
+        if script:
+            assert await complaints(page) == []
+        await page.get_by_role("link", name="Go back").click()
+        await page.get_by_text("back at the host").wait_for()
+        said = parse_qs(urlsplit(page.url).query)
+        assert (said["connect_status"], said["connect_reason"]) == (["refused"], ["declined"])
+        assert wrong == []
+
+
 async def test_what_is_missing_is_said_in_words(browser: Browser, acme: Api, zoom: Authority) -> None:
     zoom.scope = ZOOM.replace("meeting:read:past_meeting ", "")
     async with fresh(browser) as profile:
@@ -173,6 +190,7 @@ async def test_the_page_fits_a_telephone_and_a_desk(browser: Browser, acme: Api,
         await page.goto(await invite(acme))
         await page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         assert await page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-        box = await page.get_by_role("button", name=BUTTON).bounding_box()
-        assert box is not None
-        assert box["height"] >= 24  # WCAG 2.2 §2.5.8
+        for name in (BUTTON, "Not now"):
+            box = await page.get_by_role("button", name=name).bounding_box()
+            assert box is not None
+            assert box["height"] >= 24  # WCAG 2.2 §2.5.8

@@ -178,7 +178,7 @@ class Sessions:
             row = await conn.fetchrow(SQL["session"], tenant, session_id)
         if row is None or row["tenant_status"] != "active":
             raise NotFound
-        self._check_open(row, None if browser is None else tokens.hashed(index_key, "browser", browser))
+        self.check_open(row, None if browser is None else tokens.hashed(index_key, "browser", browser))
         return await self.opened(tenant, row)
 
     async def consent(self, link: str, browser: str) -> str:
@@ -201,7 +201,7 @@ class Sessions:
             row = await conn.fetchrow(SQL["lock_session"], tenant, session_id)
             if row is None or await conn.fetchval(SQL["host"], tenant) is None:
                 raise NotFound
-            self._check_open(row, browser_hash)
+            self.check_open(row, browser_hash)
             provider = self._provider(row["provider"])
             mode = self._mode(provider, row["mode"])
             redirect = calls.redirect_uri(self._public_url, provider.id)
@@ -270,7 +270,12 @@ class Sessions:
             raise NotFound
         return TenantId(found[0]["tenant_id"]), found[0]["session_id"]
 
-    def _check_open(self, row: Row, browser_hash: bytes | None) -> None:
+    def check_open(self, row: Row, browser_hash: bytes | None) -> None:
+        """Hold that the browser of this hash may still decide about a session.
+
+        Raises:
+            ConnectSessionOver: it was used in another browser, answered, or its time is over.
+        """
         begun_here = (
             row["state"] == "authorizing" and browser_hash is not None and hmac.compare_digest(bytes(row["browser_hash"]), browser_hash)
         )

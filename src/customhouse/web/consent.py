@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 
 from customhouse import ids
 from customhouse.clock import rfc3339
+from customhouse.connections.declining import DECLINED
 from customhouse.connections.returning import Granted, answer_of
 from customhouse.connections.sessions import Session
 from customhouse.connections.tokens import new_token, proof_against_forgery
@@ -65,18 +66,21 @@ async def show_consent(link: str, request: Request) -> Response:
 
 @ROUTES.post("/connect/{link}")
 async def take_consent(link: str, request: Request) -> Response:
-    """Take the consent: the browser goes on to the provider."""
+    """Take the consent: the browser goes on to the provider. Or the no: it may go back to where it came from."""
     app, place = app_of(request), _place(request)
     browser = _browser(request, place)
     form = await _form(request)
-    given = form.get("csrf", "")
+    given, decision = form.get("csrf", ""), form.get("decision", "consent")
     if (
         browser is None
+        or decision not in {"consent", "decline"}
         or not _from_our_page(request, place)
         or not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), proof_against_forgery(browser, link).encode())
     ):
         return _outcome("form_forged")
     try:
+        if decision == "decline":
+            return _declined(await app.declining.decline(link, browser))
         url = await app.sessions.consent(link, browser)
     except CustomhouseError as error:
         return _failed(error)
@@ -102,6 +106,11 @@ def _granted(granted: Granted) -> Response:
     return _outcome("granted", provider=session.provider.name, missing=missing)
 
 
+def _declined(session: Session) -> Response:
+    back = None if session.return_url is None else _with(session.return_url, ids.show("cns", session.session_id), "refused", DECLINED)
+    return _outcome(DECLINED, provider=session.provider.name, back=back)
+
+
 def _failed(error: CustomhouseError) -> Response:
     if isinstance(error, ConnectRefused):
         back = None if error.back is None else _with(*error.back, "refused", error.reason)
@@ -125,7 +134,7 @@ def _outcome(code: str, *, provider: str | None = None, back: str | None = None,
         words=said.words,
         advice=said.advice,
         code=code,
-        good=said.status == 200,  # noqa: PLR2004 - HTTP
+        mark=said.mark,
         provider=provider,
         back=back,
         missing=missing or [],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from customhouse.providers.failures import MEANING
 from customhouse.providers.vocabulary import Reason
@@ -17,6 +17,8 @@ class Said:
     title: str
     words: str
     advice: str
+    mark: Literal["good", "calm", "warn"] = "warn"
+    """What stands above it: a tick, a dash, an exclamation mark."""
 
 
 _AGAIN: Final = "Go back to where you came from, and begin again from there."
@@ -82,11 +84,19 @@ SAID: Final[dict[str, Said]] = {
         f"The provider says that consent was not given. {_NOTHING}",
         "That is fine. You can begin again at any time.",
     ),
+    "declined": Said(
+        200,
+        "Nothing was connected",
+        "You chose not to go on. What was connected before stays as it was, and this link is used up.",
+        "That is fine. You can begin again at any time, from where you came.",
+        mark="calm",
+    ),
     "granted": Said(
         200,
         "Almost done",
         "The provider has agreed. The connection works as soon as the application confirms that it was you.",
         "Return to the application that sent you here; you can close this page.",
+        mark="good",
     ),
 }
 

@@ -126,4 +126,5 @@ def test_every_code_has_a_page(code: str) -> None:
     assert said.words
     assert said.advice
     assert said.status in {200, 400, 403, 404, 409, 410, 502, 503}
-    assert (said.status == 200) == (code == "granted")
+    assert (said.status == 200) == (code in {"granted", "declined"})
+    assert (said.mark == "good") == (code == "granted")
