@@ -146,6 +146,7 @@ class Database:
                 select rolsuper or rolbypassrls or exists (
                     select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                     where n.nspname = 'customhouse' and pg_has_role(current_user, c.relowner, 'member'))
+                  or exists (select from pg_roles r where r.rolname = 'customhouse_revoker' and pg_has_role(current_user, r.oid, 'member'))
                 from pg_roles where rolname = current_user
                 """
             )

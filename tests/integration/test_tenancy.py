@@ -32,6 +32,11 @@ WITHOUT_TENANT = {"processes", "schema_migrations", "brakes", "pgqueuer", "pgque
 """Processes, versions, what is held back everywhere, and the job queue, whose arguments are ids only (rulings §1).
 Whatever is added here needs a reason."""
 
+_TAKEN = (
+    "TABLE(connection_id uuid, provider text, reason text, account_index bytea, api_origin text, tokens_sealed bytea, access_sealed bytea, "
+    "refresh_sealed bytea, token_generation bigint, access_expires_at timestamp with time zone, key_id uuid, tenant_key_id uuid, "
+    "wrapped_key bytea, ends_key boolean, attempts integer, asked_at timestamp with time zone, ends_at timestamp with time zone)"
+)
 CROSSING = {
     "resolve_api_key_v1": ("customhouse_crossing", "TABLE(tenant_id text, key_id uuid)"),
     "claim_due_v4": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, delivery_id uuid, lease integer)"),
@@ -47,14 +52,20 @@ CROSSING = {
     "resolve_connect_state_v1": ("customhouse_crossing", "TABLE(tenant_id text, session_id uuid)"),
     "connect_sessions_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, session_id uuid, over boolean)"),
     "grants_sharing_v1": ("customhouse_crossing", "bigint"),
+    "grants_sharing_v2": ("customhouse_crossing", "bigint"),
+    "disconnects_unfinished_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "connections_of_account_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "connections_to_end_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "revocations_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, revocation_id uuid)"),
     "outgrown_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "claim_revocation_v1": ("customhouse_revoker", _TAKEN),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "notice_mails_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
     "notices_past_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
     "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
 }
-"""Everything that may look across tenants, with its owner and what it answers: ids and counts (rulings §1)."""
+"""Everything that runs with other rights than the caller's, with its owner and what it answers. What may look across tenants answers ids
+and counts (rulings §1); the revoker stays in the tenant of the call, and hands out one sealed token for a revocation that is due."""
 
 POLICIES = {
     ("api_keys", "crossing", "customhouse_crossing", "SELECT"),
@@ -68,6 +79,9 @@ POLICIES = {
     ("pending_grants", "crossing", "customhouse_crossing", "SELECT"),
     ("connection_grants", "crossing", "customhouse_crossing", "SELECT"),
     ("revocation_escrow", "crossing", "customhouse_crossing", "SELECT"),
+    ("revocation_escrow", "revoker", "customhouse_revoker", "ALL"),
+    ("disconnect_receipts", "crossing", "customhouse_crossing", "SELECT"),
+    ("consents", "crossing", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
@@ -100,6 +114,10 @@ CROSSING_RIGHTS = {
     *((f"pending_grants.{name}", "SELECT") for name in ("tenant_id", "session_id", "account_index")),
     *((f"connection_grants.{name}", "SELECT") for name in ("tenant_id", "connection_id", "account_index", "requested")),
     *((f"revocation_escrow.{name}", "SELECT") for name in ("tenant_id", "revocation_id", "next_at")),
+    ("connection_grants.shared_index", "SELECT"),
+    ("pending_grants.shared_index", "SELECT"),
+    *((f"disconnect_receipts.{name}", "SELECT") for name in ("tenant_id", "connection_id", "key_released", "operation_id", "updated_at")),
+    *((f"consents.{name}", "SELECT") for name in ("tenant_id", "connection_id", "confirmed_at")),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),
     ("event_keys", "SELECT"),
@@ -132,6 +150,10 @@ _A_GRANT = """
       insert into pending_grants (tenant_id, session_id, connection_id, requested, granted, missing, scopes_known, manifest_version,
                                   account_index, account_sealed, tokens_sealed, granted_at)
       select $1, session_id, $2, '{}', '{}', '{}', true, 1, $4, '', '', now() from session
+    ), receipt as (
+      insert into disconnect_receipts (tenant_id, connection_id, provider, reason, revocation_status, tokens_destroyed, audit_entry_id, at,
+                                       updated_at)
+      values ($1, $2, 'zoom', 'requested', 'pending', false, $3, now(), now())
     ), held as (
       insert into connection_grants (tenant_id, connection_id, grant_version, requested, granted, missing, scopes_known, manifest_version,
                                      account_index, account_sealed, user_sealed)
@@ -324,13 +346,31 @@ async def test_the_crossing_role_has_the_rights_listed_and_nobody_is_a_member_of
         """
     )
     assert {(row["thing"], row["privilege_type"]) for row in rows} == CROSSING_RIGHTS
-    for role in ("customhouse_crossing", "customhouse_upkeep"):
+    for role in ("customhouse_crossing", "customhouse_upkeep", "customhouse_revoker"):
         asked = "select rolcanlogin, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb from pg_roles where rolname = $1"
         flags = await owner.fetchrow(asked, role)
         assert flags is not None
         assert not any(flags.values()), role
         assert not await owner.fetchval("select pg_has_role('customhouse_app', $1, 'member')", role)
         assert not await owner.fetchval("select has_schema_privilege('customhouse_crossing', 'customhouse', 'create')")
+
+
+async def test_the_service_cannot_read_what_waits_in_escrow_and_gets_it_for_a_due_revocation_in_its_tenant(
+    inhabited: App, owner: asyncpg.Connection, service: asyncpg.Connection
+) -> None:
+    for column in ("tokens_sealed", "access_sealed", "refresh_sealed", "wrapped_key", "*"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.fetch(f"select {column} from revocation_escrow")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await service.fetch("delete from revocation_escrow returning tokens_sealed")
+    await owner.execute("update revocation_escrow set next_at = now()")
+    waiting = await owner.fetchval("select revocation_id from revocation_escrow where tenant_id = $1", ONE)
+    claim = "select connection_id from claim_revocation_v1($1, now(), now() + interval '1 minute')"
+    assert await service.fetch(claim, waiting) == []
+    for tenant, found in ((OTHER, 0), (ONE, 1), (ONE, 0)):
+        async with service.transaction():
+            await service.execute("select set_config('app.tenant_id', $1, true)", tenant)
+            assert len(await service.fetch(claim, waiting)) == found
 
 
 async def test_the_service_owns_nothing_and_can_create_nothing(owner: asyncpg.Connection, service: asyncpg.Connection) -> None:

@@ -117,6 +117,7 @@ async def test_a_login_that_could_step_over_the_walls_is_refused(database_server
     for power, back in (
         ("alter role customhouse_app bypassrls", "alter role customhouse_app nobypassrls"),
         ("grant customhouse_upkeep to customhouse_app", "revoke customhouse_upkeep from customhouse_app"),
+        ("grant customhouse_revoker to customhouse_app", "revoke customhouse_revoker from customhouse_app"),
     ):
         with alone():
             await owner.execute(power)
@@ -185,7 +186,7 @@ async def test_an_owner_that_may_only_create_roles_can_migrate_and_the_service_t
 
 async def test_roles_that_an_operator_made_have_to_be_given_to_the_owner(strange: str) -> None:
     superuser = await asyncpg.connect(strange)
-    for role in ("customhouse_service", "customhouse_crossing", "customhouse_upkeep"):
+    for role in ("customhouse_service", "customhouse_crossing", "customhouse_upkeep", "customhouse_revoker"):
         if not await superuser.fetchval("select true from pg_roles where rolname = $1", role):
             await superuser.execute(f"create role {role} nologin")
     await superuser.execute("create role second_owner login")
@@ -196,7 +197,7 @@ async def test_roles_that_an_operator_made_have_to_be_given_to_the_owner(strange
             await migrate(migrator)
     inside = await asyncpg.connect(urlunsplit(urlsplit(strange)._replace(path="/second")))
     assert await inside.fetchval("select to_regnamespace('customhouse')") is None
-    await inside.execute("grant customhouse_crossing, customhouse_upkeep to second_owner")
+    await inside.execute("grant customhouse_crossing, customhouse_upkeep, customhouse_revoker to second_owner")
     async with Migrator.connect(secret(address)) as migrator:
         assert len(await migrate(migrator)) == len(migrations())
     await inside.close()

@@ -156,22 +156,25 @@ returning c.connection_id
 
 -- name: put_in_escrow
 insert into revocation_escrow (tenant_id, revocation_id, connection_id, provider, reason, account_index, api_origin, tokens_sealed,
-                               ends_key, next_at, ends_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                               ends_key, next_at, ends_at, key_id, access_expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: revocations_due
 select tenant_id, revocation_id from revocations_due_v1($1, $2)
 
 -- name: claim_revocation
-update revocation_escrow set attempts = attempts + 1, next_at = $4
-where tenant_id = $1 and revocation_id = $2 and next_at <= $3
-returning connection_id, provider, reason, account_index, api_origin, tokens_sealed, ends_key, attempts, ends_at
+select connection_id, provider, reason, account_index, api_origin, tokens_sealed, access_sealed, refresh_sealed, token_generation,
+       access_expires_at, key_id, tenant_key_id, wrapped_key, ends_key, attempts, asked_at, ends_at
+from claim_revocation_v1($1, $2, $3)
+
+-- name: begin_attempt
+update revocation_escrow set attempts = attempts + 1 where tenant_id = $1 and revocation_id = $2 returning attempts
 
 -- name: end_revocation
 delete from revocation_escrow where tenant_id = $1 and revocation_id = $2 returning connection_id, provider, reason, ends_key, attempts
 
 -- name: sharing
-select grants_sharing_v1($1) as sharing
+select grants_sharing_v2($1) as sharing
 
 -- name: postpone_revocation
 update revocation_escrow set next_at = $3 where tenant_id = $1 and revocation_id = $2

@@ -96,6 +96,8 @@ class Revoker:
             unwanted.ends_key,
             now,
             now + HELD_FOR,
+            unwanted.seal.key.key_id,
+            None,
         )
         return revocation_id
 
@@ -120,16 +122,17 @@ class Revoker:
         """
         now = self._clock.now()
         async with self._database.transaction(tenant) as conn:
-            row = await conn.fetchrow(SQL["claim_revocation"], tenant, revocation_id, now, now + _CLAIM)
+            row = await conn.fetchrow(SQL["claim_revocation"], revocation_id, now, now + _CLAIM)
+            attempts = 0 if row is None else await conn.fetchval(SQL["begin_attempt"], tenant, revocation_id)
         if row is None:
             return None
         outcome, verified = await self._settle(tenant, revocation_id, row)
         if outcome is None and now < row["ends_at"]:
-            pause = min(_CLAIM * 2 ** min(row["attempts"], 16), _LONGEST_PAUSE)
+            pause = min(_CLAIM * 2 ** min(attempts, 16), _LONGEST_PAUSE)
             async with self._database.transaction(tenant) as conn:
                 await conn.execute(SQL["postpone_revocation"], tenant, revocation_id, now + pause)
             return None
-        settled = Settled(outcome or "given_up", verified, row["attempts"])
+        settled = Settled(outcome or "given_up", verified, attempts)
         await self._close(tenant, revocation_id, settled.outcome, verified=verified)
         return settled
 

@@ -18,7 +18,7 @@ do $$
 declare
   role_name text;
 begin
-  foreach role_name in array array['customhouse_service', 'customhouse_crossing', 'customhouse_upkeep'] loop
+  foreach role_name in array array['customhouse_service', 'customhouse_crossing', 'customhouse_upkeep', 'customhouse_revoker'] loop
     if not exists (select from pg_roles where rolname = role_name) then
       execute format('create role %I nologin', role_name);
     end if;

@@ -7,7 +7,7 @@ do $$
 declare
   role_name text;
 begin
-  foreach role_name in array array['customhouse_service', 'customhouse_crossing', 'customhouse_upkeep'] loop
+  foreach role_name in array array['customhouse_service', 'customhouse_crossing', 'customhouse_upkeep', 'customhouse_revoker'] loop
     if not exists (select from pg_roles where rolname = role_name) then
       execute format('create role %I nologin', role_name);
     end if;
@@ -545,6 +545,18 @@ $$;
 
 ALTER FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) RETURNS TABLE(connection_id uuid, provider text, reason text, account_index bytea, api_origin text, tokens_sealed bytea, access_sealed bytea, refresh_sealed bytea, token_generation bigint, access_expires_at timestamp with time zone, key_id uuid, tenant_key_id uuid, wrapped_key bytea, ends_key boolean, attempts integer, asked_at timestamp with time zone, ends_at timestamp with time zone)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  update customhouse.revocation_escrow r set next_at = p_until
+  where r.tenant_id = nullif(current_setting('app.tenant_id', true), '') and r.revocation_id = p_revocation and r.next_at <= p_moment
+  returning r.connection_id, r.provider, r.reason, r.account_index, r.api_origin, r.tokens_sealed, r.access_sealed, r.refresh_sealed,
+            r.token_generation, r.access_expires_at, r.key_id, r.tenant_key_id, r.wrapped_key, r.ends_key, r.attempts, r.asked_at, r.ends_at
+$$;
+
+ALTER FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) OWNER TO customhouse_revoker;
+
 CREATE FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) RETURNS TABLE(tenant_id text, session_id uuid, over boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -556,6 +568,44 @@ CREATE FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time
 $$;
 
 ALTER FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.connections_of_account_v1(p_account_index bytea) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select g.tenant_id, g.connection_id from customhouse.connection_grants g
+  join customhouse.connections c on c.tenant_id = g.tenant_id and c.connection_id = g.connection_id
+  where g.account_index = p_account_index and c.status not in ('pending', 'revoked', 'disconnected')
+  order by g.tenant_id, g.connection_id
+$$;
+
+ALTER FUNCTION customhouse.connections_of_account_v1(p_account_index bytea) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.connections_to_end_v1(p_provider text, p_tenant text, p_since timestamp with time zone, p_after_tenant text, p_after uuid, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select c.tenant_id, c.connection_id from customhouse.connections c
+  where c.status not in ('pending', 'revoked', 'disconnected') and c.provider <> 'webhook'
+    and (p_provider is null or c.provider = p_provider) and (p_tenant is null or c.tenant_id = p_tenant)
+    and (p_since is null or exists (select from customhouse.consents o where o.tenant_id = c.tenant_id
+                                    and o.connection_id = c.connection_id and o.confirmed_at >= p_since))
+    and (c.tenant_id, c.connection_id) > (p_after_tenant, p_after)
+  order by c.tenant_id, c.connection_id
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.connections_to_end_v1(p_provider text, p_tenant text, p_since timestamp with time zone, p_after_tenant text, p_after uuid, p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select r.tenant_id, r.connection_id from customhouse.disconnect_receipts r
+  where not r.key_released and r.updated_at <= p_before order by r.updated_at limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
     LANGUAGE plpgsql
@@ -678,6 +728,18 @@ CREATE FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) RETURNS big
 $$;
 
 ALTER FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.grants_sharing_v2(p_index bytea) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select (select count(*) from customhouse.connection_grants g
+          join customhouse.connections c on c.tenant_id = g.tenant_id and c.connection_id = g.connection_id
+          where coalesce(g.shared_index, g.account_index) = p_index and c.status not in ('pending', 'revoked', 'disconnected'))
+       + (select count(*) from customhouse.pending_grants p where coalesce(p.shared_index, p.account_index) = p_index)
+$$;
+
+ALTER FUNCTION customhouse.grants_sharing_v2(p_index bytea) OWNER TO customhouse_crossing;
 
 CREATE FUNCTION customhouse.hold_lines_v1(p_key bytea[]) RETURNS void
     LANGUAGE plpgsql
@@ -1452,7 +1514,9 @@ CREATE TABLE customhouse.connection_grants (
     account_index bytea NOT NULL,
     account_sealed bytea NOT NULL,
     user_sealed bytea NOT NULL,
-    CONSTRAINT connection_grants_account_index_check CHECK ((octet_length(account_index) = 32))
+    shared_index bytea,
+    CONSTRAINT connection_grants_account_index_check CHECK ((octet_length(account_index) = 32)),
+    CONSTRAINT connection_grants_shared_index_check CHECK ((octet_length(shared_index) = 32))
 );
 
 ALTER TABLE ONLY customhouse.connection_grants FORCE ROW LEVEL SECURITY;
@@ -1594,6 +1658,35 @@ WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_
 
 ALTER TABLE ONLY customhouse.delivery_queue FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE customhouse.disconnect_receipts (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    provider text NOT NULL,
+    reason text NOT NULL,
+    operation_id uuid,
+    revocation_id uuid,
+    revocation_status text NOT NULL,
+    verified boolean DEFAULT false NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    shared boolean DEFAULT false NOT NULL,
+    tokens_destroyed boolean NOT NULL,
+    key_released boolean DEFAULT false NOT NULL,
+    key_destroyed boolean DEFAULT false NOT NULL,
+    escrow_until timestamp with time zone,
+    actions_cancelled integer DEFAULT 0 NOT NULL,
+    deliveries_cancelled integer DEFAULT 0 NOT NULL,
+    subscriptions_ended integer DEFAULT 0 NOT NULL,
+    notified boolean DEFAULT false NOT NULL,
+    instructions text DEFAULT ''::text NOT NULL,
+    audit_entry_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT disconnect_receipts_revocation_status_check CHECK ((revocation_status = ANY (ARRAY['revoked'::text, 'pending'::text, 'unsupported'::text, 'failed'::text])))
+);
+
+ALTER TABLE ONLY customhouse.disconnect_receipts FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.event_keys (
     tenant_id text NOT NULL,
     key_hash bytea NOT NULL,
@@ -1718,7 +1811,9 @@ CREATE TABLE customhouse.pending_grants (
     refresh_expires_at timestamp with time zone,
     api_origin text,
     granted_at timestamp with time zone NOT NULL,
-    CONSTRAINT pending_grants_account_index_check CHECK ((octet_length(account_index) = 32))
+    shared_index bytea,
+    CONSTRAINT pending_grants_account_index_check CHECK ((octet_length(account_index) = 32)),
+    CONSTRAINT pending_grants_shared_index_check CHECK ((octet_length(shared_index) = 32))
 );
 
 ALTER TABLE ONLY customhouse.pending_grants FORCE ROW LEVEL SECURITY;
@@ -1834,13 +1929,23 @@ CREATE TABLE customhouse.revocation_escrow (
     reason text NOT NULL,
     account_index bytea,
     api_origin text,
-    tokens_sealed bytea NOT NULL,
+    tokens_sealed bytea,
     ends_key boolean NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     next_at timestamp with time zone NOT NULL,
     ends_at timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT revocation_escrow_account_index_check CHECK ((octet_length(account_index) = 32))
+    access_sealed bytea,
+    refresh_sealed bytea,
+    token_generation bigint,
+    access_expires_at timestamp with time zone,
+    key_id uuid,
+    tenant_key_id uuid,
+    wrapped_key bytea,
+    asked_at timestamp with time zone,
+    CONSTRAINT revocation_escrow_account_index_check CHECK ((octet_length(account_index) = 32)),
+    CONSTRAINT revocation_escrow_key CHECK (((wrapped_key IS NULL) = (tenant_key_id IS NULL))),
+    CONSTRAINT revocation_escrow_tokens CHECK (((tokens_sealed IS NULL) = (access_sealed IS NOT NULL)))
 );
 
 ALTER TABLE ONLY customhouse.revocation_escrow FORCE ROW LEVEL SECURITY;
@@ -1929,6 +2034,9 @@ ALTER TABLE ONLY customhouse.deliveries
 ALTER TABLE ONLY customhouse.delivery_queue
     ADD CONSTRAINT delivery_queue_pkey PRIMARY KEY (tenant_id, delivery_id);
 
+ALTER TABLE ONLY customhouse.disconnect_receipts
+    ADD CONSTRAINT disconnect_receipts_pkey PRIMARY KEY (tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.event_keys
     ADD CONSTRAINT event_keys_pkey PRIMARY KEY (tenant_id, key_hash);
 
@@ -2000,6 +2108,8 @@ CREATE INDEX connect_states_session ON customhouse.connect_states USING btree (t
 
 CREATE INDEX connection_grants_account ON customhouse.connection_grants USING btree (account_index);
 
+CREATE INDEX connection_grants_shared ON customhouse.connection_grants USING btree (COALESCE(shared_index, account_index));
+
 CREATE INDEX connection_health_failing ON customhouse.connection_health USING btree (failing_since) WHERE (failing_since IS NOT NULL);
 
 CREATE UNIQUE INDEX connection_secrets_active ON customhouse.connection_secrets USING btree (tenant_id, connection_id, purpose) WHERE (state = 'active'::text);
@@ -2024,6 +2134,10 @@ CREATE INDEX delivery_queue_line ON customhouse.delivery_queue USING btree (tena
 
 CREATE INDEX delivery_queue_next ON customhouse.delivery_queue USING btree (tenant_id, connection_id, next_at) WHERE ((owner IS NULL) AND (NOT blocked));
 
+CREATE INDEX disconnect_receipts_operation ON customhouse.disconnect_receipts USING btree (operation_id) WHERE (operation_id IS NOT NULL);
+
+CREATE INDEX disconnect_receipts_unfinished ON customhouse.disconnect_receipts USING btree (updated_at) WHERE (NOT key_released);
+
 CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at);
 
 CREATE INDEX events_given_id ON ONLY customhouse.events USING btree (tenant_id, event_id) WHERE (event_id IS NOT NULL);
@@ -2037,6 +2151,8 @@ CREATE INDEX notices_due ON customhouse.notices USING btree (mail_next_at) WHERE
 CREATE INDEX notices_inbox ON customhouse.notices USING btree (tenant_id, user_id, notice_id);
 
 CREATE INDEX pending_grants_account ON customhouse.pending_grants USING btree (account_index);
+
+CREATE INDEX pending_grants_shared ON customhouse.pending_grants USING btree (COALESCE(shared_index, account_index));
 
 CREATE INDEX pgqueuer_ep_ea_idx ON customhouse.pgqueuer USING btree (entrypoint, execute_after) WHERE (status = 'queued'::customhouse.pgqueuer_status);
 
@@ -2064,7 +2180,11 @@ CREATE UNIQUE INDEX pgqueuer_unique_dedupe_key ON customhouse.pgqueuer USING btr
 
 CREATE INDEX pgqueuer_updated_id_id1_idx ON customhouse.pgqueuer USING btree (updated, id DESC) INCLUDE (id) WHERE (status = 'picked'::customhouse.pgqueuer_status);
 
+CREATE INDEX revocation_escrow_connection ON customhouse.revocation_escrow USING btree (tenant_id, connection_id);
+
 CREATE INDEX revocation_escrow_due ON customhouse.revocation_escrow USING btree (next_at);
+
+CREATE INDEX revocation_escrow_tenant_key ON customhouse.revocation_escrow USING btree (tenant_id, tenant_key_id);
 
 CREATE UNIQUE INDEX tenant_keys_active ON customhouse.tenant_keys USING btree (tenant_id) WHERE (state = 'active'::text);
 
@@ -2115,6 +2235,9 @@ ALTER TABLE ONLY customhouse.consents
 
 ALTER TABLE ONLY customhouse.data_keys
     ADD CONSTRAINT data_keys_tenant_id_tenant_key_id_fkey FOREIGN KEY (tenant_id, tenant_key_id) REFERENCES customhouse.tenant_keys(tenant_id, key_id);
+
+ALTER TABLE ONLY customhouse.disconnect_receipts
+    ADD CONSTRAINT disconnect_receipts_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
 
 ALTER TABLE ONLY customhouse.event_types
     ADD CONSTRAINT event_types_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
@@ -2168,7 +2291,11 @@ CREATE POLICY crossing ON customhouse.connection_health FOR SELECT TO customhous
 
 CREATE POLICY crossing ON customhouse.connection_secrets FOR SELECT TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.consents FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing ON customhouse.delivery_queue TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.disconnect_receipts FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (true);
 
@@ -2191,6 +2318,8 @@ ALTER TABLE customhouse.data_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customhouse.deliveries ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.delivery_queue ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.disconnect_receipts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.event_keys ENABLE ROW LEVEL SECURITY;
 
@@ -2232,6 +2361,8 @@ CREATE POLICY own_tenant ON customhouse.deliveries TO customhouse_service USING 
 
 CREATE POLICY own_tenant ON customhouse.delivery_queue TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.disconnect_receipts TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 CREATE POLICY own_tenant ON customhouse.event_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.event_types TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
@@ -2268,6 +2399,8 @@ ALTER TABLE customhouse.privacy_policies ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.revocation_escrow ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY revoker ON customhouse.revocation_escrow TO customhouse_revoker USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 ALTER TABLE customhouse.tenant_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.tenants ENABLE ROW LEVEL SECURITY;
@@ -2275,6 +2408,7 @@ ALTER TABLE customhouse.tenants ENABLE ROW LEVEL SECURITY;
 GRANT USAGE ON SCHEMA customhouse TO customhouse_service;
 GRANT USAGE ON SCHEMA customhouse TO customhouse_crossing;
 GRANT ALL ON SCHEMA customhouse TO customhouse_upkeep;
+GRANT USAGE ON SCHEMA customhouse TO customhouse_revoker;
 
 REVOKE ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp with time zone, p_limit integer) TO customhouse_service;
@@ -2282,14 +2416,29 @@ GRANT ALL ON FUNCTION customhouse.certificates_expiring_v1(p_before timestamp wi
 REVOKE ALL ON FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, p_each integer, p_lease interval, p_skip uuid[], p_after_tenant text, p_after_connection uuid, p_visits integer) TO customhouse_service;
 
+REVOKE ALL ON FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) TO customhouse_service;
+
 REVOKE ALL ON FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.connections_of_account_v1(p_account_index bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.connections_of_account_v1(p_account_index bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.connections_to_end_v1(p_provider text, p_tenant text, p_since timestamp with time zone, p_after_tenant text, p_after uuid, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.connections_to_end_v1(p_provider text, p_tenant text, p_since timestamp with time zone, p_after_tenant text, p_after uuid, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.grants_sharing_v2(p_index bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.grants_sharing_v2(p_index bytea) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) TO customhouse_service;
@@ -2384,6 +2533,8 @@ GRANT SELECT(requested) ON TABLE customhouse.connection_grants TO customhouse_cr
 
 GRANT SELECT(account_index) ON TABLE customhouse.connection_grants TO customhouse_crossing;
 
+GRANT SELECT(shared_index) ON TABLE customhouse.connection_grants TO customhouse_crossing;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_health TO customhouse_service;
 
 GRANT SELECT(tenant_id) ON TABLE customhouse.connection_health TO customhouse_crossing;
@@ -2428,12 +2579,30 @@ GRANT SELECT(certificate_told_for) ON TABLE customhouse.connections TO customhou
 
 GRANT SELECT,INSERT ON TABLE customhouse.consents TO customhouse_service;
 
+GRANT SELECT(tenant_id) ON TABLE customhouse.consents TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.consents TO customhouse_crossing;
+
+GRANT SELECT(confirmed_at) ON TABLE customhouse.consents TO customhouse_crossing;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.data_keys TO customhouse_service;
 
 GRANT SELECT,INSERT ON TABLE customhouse.deliveries TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.delivery_queue TO customhouse_service;
 GRANT SELECT,UPDATE ON TABLE customhouse.delivery_queue TO customhouse_crossing;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.disconnect_receipts TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
+
+GRANT SELECT(operation_id) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
+
+GRANT SELECT(key_released) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
+
+GRANT SELECT(updated_at) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.event_keys TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.event_keys TO customhouse_crossing;
@@ -2473,6 +2642,8 @@ GRANT SELECT(session_id) ON TABLE customhouse.pending_grants TO customhouse_cros
 
 GRANT SELECT(account_index) ON TABLE customhouse.pending_grants TO customhouse_crossing;
 
+GRANT SELECT(shared_index) ON TABLE customhouse.pending_grants TO customhouse_crossing;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pgqueuer TO customhouse_service;
 
 GRANT USAGE ON SEQUENCE customhouse.pgqueuer_id_seq TO customhouse_service;
@@ -2494,13 +2665,46 @@ GRANT SELECT,INSERT ON TABLE customhouse.privacy_policies TO customhouse_service
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.processes TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.processes TO customhouse_crossing;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.revocation_escrow TO customhouse_service;
+GRANT INSERT,DELETE,UPDATE ON TABLE customhouse.revocation_escrow TO customhouse_service;
+GRANT SELECT ON TABLE customhouse.revocation_escrow TO customhouse_revoker;
 
 GRANT SELECT(tenant_id) ON TABLE customhouse.revocation_escrow TO customhouse_crossing;
+GRANT SELECT(tenant_id) ON TABLE customhouse.revocation_escrow TO customhouse_service;
 
 GRANT SELECT(revocation_id) ON TABLE customhouse.revocation_escrow TO customhouse_crossing;
+GRANT SELECT(revocation_id) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(provider) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(reason) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(account_index) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(api_origin) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(ends_key) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(attempts) ON TABLE customhouse.revocation_escrow TO customhouse_service;
 
 GRANT SELECT(next_at) ON TABLE customhouse.revocation_escrow TO customhouse_crossing;
+GRANT SELECT(next_at) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+GRANT UPDATE(next_at) ON TABLE customhouse.revocation_escrow TO customhouse_revoker;
+
+GRANT SELECT(ends_at) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(created_at) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(token_generation) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(access_expires_at) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(key_id) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(tenant_key_id) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(asked_at) ON TABLE customhouse.revocation_escrow TO customhouse_service;
 
 GRANT SELECT ON TABLE customhouse.schema_migrations TO customhouse_service;
 
