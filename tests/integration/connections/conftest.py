@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from customhouse.app import App
+from customhouse.providers.catalogue import Catalogue
+from customhouse.providers.manifest import Scope
 from tests.authority import CLIENT_ID, CLIENT_SECRET, Authority, authority
 from tests.integration.web.conftest import PLATFORM_KEY, Api, address, make_tenant, platform
 
@@ -121,3 +124,13 @@ async def connected(api: Api, browser: Browser, zoom: Authority, **body: Any) ->
     assert made.status_code == 200, made.text
     said: dict[str, Any] = made.json()
     return said
+
+
+def grown(app: App, provider_id: str, more: Scope) -> None:
+    """Let the manifest of a provider ask for one scope more, as a new version does."""
+    old = app.catalogue.get(provider_id)
+    new = replace(old, version=old.version + 1, scopes=(*old.scopes, more))
+    providers = tuple(new if one.id == provider_id else one for one in app.catalogue.providers)
+    catalogue = Catalogue(providers, app.catalogue.clients, app.catalogue.webhook_secrets)
+    for part in (app.sessions, app.speaker, app.revoker, app.confirming, app.sweeping, app.ending):
+        part._catalogue = catalogue

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 
 from customhouse.app import App
-from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import Scope
 from tests.authority import ZOOM, Authority
-from tests.integration.connections.conftest import Browser, connected, invite
+from tests.integration.connections.conftest import Browser, connected, grown, invite
 from tests.integration.web.conftest import Api, problem
 from tests.receivers import Recorder
 
 pytestmark = pytest.mark.anyio
 
 ACME = {"provider": "acme-idp"}
-
-
-def grown(app: App, provider_id: str) -> None:
-    """Let the manifest of a provider ask for one scope more, as a new version does."""
-    old = app.catalogue.get(provider_id)
-    more = Scope("more", words="see more", why="Because.", reaches="more")
-    new = replace(old, version=old.version + 1, scopes=(*old.scopes, more))
-    providers = tuple(new if one.id == provider_id else one for one in app.catalogue.providers)
-    catalogue = Catalogue(providers, app.catalogue.clients, app.catalogue.webhook_secrets)
-    for part in (app.sessions, app.speaker, app.revoker, app.confirming, app.sweeping, app.ending):
-        part._catalogue = catalogue
 
 
 async def test_act_takes_a_new_consent_that_asks_for_the_union_and_shows_what_is_added(
@@ -77,7 +64,7 @@ async def test_a_manifest_that_grew_asks_the_user_again_and_changes_nothing_by_i
     await app.sweeping.outgrown()
     path = f"/v1/connections/{made['connection_id']}"
     assert (await acme("GET", path)).json()["status"] == "active"
-    grown(app, "acme-idp")
+    grown(app, "acme-idp", Scope("more", words="see more", why="Because.", reaches="more"))
     await app.sweeping.outgrown()
     await app.sweeping.outgrown()
     found = (await acme("GET", path)).json()
