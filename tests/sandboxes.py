@@ -11,8 +11,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 
 from customhouse_sandbox import Sandbox, running
+from customhouse_sandbox.stripe import keys
 
-__all__ = ["CALLBACKS", "CHALLENGE", "VERIFIER", "Landing", "Peer", "Sandbox", "client", "consent", "running"]
+__all__ = ["CALLBACKS", "CHALLENGE", "VERIFIER", "Landing", "Peer", "Sandbox", "client", "consent", "running", "stripe_key"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,20 @@ async def consent(
     answer = await browser.post(url, data=form)
     assert answer.status_code == httpx.codes.FOUND, answer.text
     return Landing(answer.headers["location"])
+
+
+NEEDED = {
+    **dict.fromkeys(("customer", "subscription", "payment_intent", "checkout_session"), "write"),
+    **dict.fromkeys(("product", "plan", "invoice"), "read"),
+}
+"""What a Stripe key has to open for customers, subscriptions and payments, and nothing more."""
+
+
+def stripe_key(
+    sandbox: Sandbox, account: str = "ada", *, kind: str = "restricted", mode: str = "test", whole: bool = False, **levels: str
+) -> tuple[str, str]:
+    """Return id and text of a new Stripe key; `levels` are added to what is needed, `whole` is a restricted key that may do everything."""
+    return keys.make(sandbox.realms["stripe"], account, "all" if whole else {**NEEDED, **levels}, kind=kind, mode=mode)
 
 
 CALLBACKS = "http://127.0.0.1:8300/oauth/callback/"
@@ -123,6 +138,11 @@ class Peer:
         """Call the API with a JSON body."""
         sent = {"authorization": f"Bearer {token}", **{name.replace("_", "-"): value for name, value in headers.items()}}
         return await self.browser.request(method, f"{self.realm.base}{path}", json=json, headers=sent)
+
+    async def send(self, method: str, path: str, token: str, form: Mapping[str, str] | None = None, **headers: str) -> httpx.Response:
+        """Call the API with a form, as Stripe has it."""
+        sent = {"authorization": f"Bearer {token}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        return await self.browser.request(method, f"{self.realm.base}{path}", data=form, headers=sent)
 
     async def me(self, token: str) -> httpx.Response:
         """Ask who it is."""

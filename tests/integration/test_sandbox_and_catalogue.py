@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,12 +15,12 @@ from customhouse.providers.calls import Call
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.declared import read
 from customhouse.providers.failures import Failure, classify
-from customhouse.providers.manifest import Provider
-from customhouse.providers.replies import TokenReply, parse_identity, parse_token_reply
+from customhouse.providers.manifest import Provider, RestrictedKey
+from customhouse.providers.replies import TokenReply, account_in_refusal, parse_identity, parse_token_reply
 from customhouse.providers.scopes import Verdict, compare, names, requested
 from customhouse.providers.vocabulary import Mode, Reason, Rotation, Step
 from customhouse.types import Secret
-from tests.sandboxes import Sandbox, client, consent, running
+from tests.sandboxes import NEEDED, Sandbox, client, consent, running, stripe_key
 
 IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive")
 
@@ -138,11 +139,61 @@ async def test_a_code_is_good_once_and_only_with_its_verifier(provider: str, san
         assert again.reason is Reason.CODE_REFUSED
 
 
-@pytest.mark.parametrize("provider", IMITATED)
+@pytest.mark.parametrize("provider", [*IMITATED, "stripe"])
 @pytest.mark.anyio
 async def test_every_endpoint_of_an_imitated_provider_is_overridden(provider: str, sandbox: Sandbox) -> None:
     for name, url in catalogue_of(sandbox).get(provider).endpoints.items():
         assert url.startswith(sandbox.base), name
+
+
+async def probed(sandbox: Sandbox, browser: httpx.AsyncClient, key: str, *, forbidden: bool) -> list[httpx.Response]:
+    provider = catalogue_of(sandbox).get("stripe")
+    assert isinstance(provider.auth, RestrictedKey)
+    probes = provider.auth.forbidden if forbidden else provider.auth.allowed
+    return [await browser.get(f"{provider.endpoints.api_base}{probe.path}", headers={"authorization": f"Bearer {key}"}) for probe in probes]
+
+
+@pytest.mark.anyio
+async def test_the_probes_of_a_stripe_key_tell_a_narrow_key_from_a_wide_one(sandbox: Sandbox) -> None:
+    async with client() as browser:
+        narrow, wide = stripe_key(sandbox)[1], stripe_key(sandbox, whole=True)[1]
+        assert {answer.status_code for answer in await probed(sandbox, browser, narrow, forbidden=False)} == {httpx.codes.OK}
+        assert {answer.status_code for answer in await probed(sandbox, browser, narrow, forbidden=True)} == {httpx.codes.FORBIDDEN}
+        assert {answer.status_code for answer in await probed(sandbox, browser, wide, forbidden=True)} == {httpx.codes.OK}
+
+
+@pytest.mark.anyio
+async def test_what_stripe_refuses_is_what_the_catalogue_understands(sandbox: Sandbox) -> None:
+    provider = catalogue_of(sandbox).get("stripe")
+    account = sandbox.realms["stripe"].people["ada"].organisation
+    async with client() as browser:
+        key = stripe_key(sandbox)[1]
+        for refused in await probed(sandbox, browser, key, forbidden=True):
+            named = account_in_refusal(provider, refused.content)
+            assert named is not None
+            assert named.id == account
+            assert classify(provider, Step.API, refused.status_code, refused.content).reason is Reason.SCOPE_MISSING
+        known = stripe_key(sandbox, accounts_kyc_basic="read")[1]
+        told = await browser.get(provider.endpoints.identity_url, headers={"authorization": f"Bearer {known}"})
+        found = parse_identity(provider, told.status_code, told.content)
+        assert not isinstance(found, Failure)
+        assert (found.id, found.label) == (account, "Example & Co")
+        sandbox.expire("stripe")
+        ended = (await probed(sandbox, browser, key, forbidden=False))[0]
+        assert classify(provider, Step.API, ended.status_code, ended.content).reason is Reason.GRANT_ENDED
+
+
+@pytest.mark.anyio
+async def test_what_a_narrow_stripe_key_opens_is_what_the_catalogue_asks_for(sandbox: Sandbox) -> None:
+    provider = catalogue_of(sandbox).get("stripe")
+    assert {f"rak_{name}_{level}" for name, level in NEEDED.items()} == {scope.name for scope in provider.scopes}
+    key = stripe_key(sandbox)[1]
+    assert isinstance(provider.auth, RestrictedKey)
+    assert re.fullmatch(provider.auth.pattern, key)
+    link = provider.auth.create_url.replace("https://dashboard.stripe.com", sandbox.realms["stripe"].base)
+    async with client() as browser:
+        page = (await browser.get(link)).text
+    assert page.count(" selected>none") == page.count("<label>") - 2 - len(NEEDED)
 
 
 @pytest.mark.anyio
@@ -154,5 +205,5 @@ async def test_zoom_is_registered_for_exactly_the_scopes_that_the_catalogue_asks
 async def test_the_folder_that_the_sandbox_writes_is_a_providers_file_in_order(sandbox: Sandbox, tmp_path: Path) -> None:
     path = sandbox.write(tmp_path / "sandbox")
     catalogue = read(path.read_bytes(), lambda reference: Secret(Path(reference.file).read_bytes()), https_required=False)
-    assert {provider.id for provider in catalogue.providers if catalogue.is_set_up(provider)} >= set(IMITATED)
+    assert {provider.id for provider in catalogue.providers if catalogue.is_set_up(provider)} >= {*IMITATED, "stripe"}
     assert {oct(file.stat().st_mode & 0o777) for file in path.parent.iterdir()} == {"0o600"}

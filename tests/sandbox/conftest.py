@@ -37,6 +37,11 @@ def calendar(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     return Peer(sandbox, "google-calendar", browser)
 
 
+@pytest.fixture
+def stripe(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
+    return Peer(sandbox, "stripe", browser)
+
+
 @pytest.fixture(params=["zoom", "gmail"])
 def peer(request: pytest.FixtureRequest, sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     """One of each provider: what every authorization server does."""

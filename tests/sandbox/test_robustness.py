@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from types import MappingProxyType
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from customhouse_sandbox.http import Reply, Request
 from customhouse_sandbox.routing import Ask, Handshake, Route
 from customhouse_sandbox.sandbox import VENDORS, Sandbox
 from customhouse_sandbox.state import Kind
+from customhouse_sandbox.stripe import keys
 
 TEXTS = st.text(max_size=12) | st.sampled_from(["me", "primary", "2030-01-01", "2030-01-01T00:00:00Z", "http://127.0.0.1:1/", "web_hook"])
 VALUES = st.recursive(
@@ -45,6 +46,16 @@ MEMBERS = st.sampled_from(
         "code",
         "grant_type",
         "refresh_token",
+        "amount",
+        "currency",
+        "items[0][price]",
+        "line_items[][price]",
+        "metadata[a]",
+        "enabled_events[]",
+        "url",
+        "mode",
+        "customer",
+        "capture_method",
     ]
 )
 PARAMETERS = st.sampled_from(
@@ -73,9 +84,17 @@ PARAMETERS = st.sampled_from(
         "redirect_uri",
         "scope",
         "state",
+        "limit",
+        "starting_after",
+        "ending_before",
+        "email",
     ]
 )
-BODIES = st.dictionaries(MEMBERS, VALUES, max_size=4).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+BODIES = (
+    st.dictionaries(MEMBERS, VALUES, max_size=4).map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(MEMBERS, TEXTS, max_size=4).map(lambda value: urlencode(value).encode())
+    | st.binary(max_size=40)
+)
 KINDS = st.sampled_from(["application/json", "application/x-www-form-urlencoded", "message/rfc822", "multipart/related; boundary=b", ""])
 
 
@@ -88,6 +107,7 @@ def opened() -> tuple[Sandbox, dict[str, str]]:
         applications = list(realm.applications.values())
         scopes = tuple(scope for application in applications for scope in application.scopes)
         tokens[name] = realm.issue(realm.grant(applications[0], "ada", scopes), Kind.ACCESS, scopes, None).value
+    tokens["stripe"] = keys.make(sandbox.realms["stripe"], "ada")[1]
     return sandbox, tokens
 
 

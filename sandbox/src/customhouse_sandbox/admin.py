@@ -11,7 +11,9 @@ from customhouse_sandbox.faults import Fault, FaultKind, Operation
 from customhouse_sandbox.http import Reply, Request, as_json
 from customhouse_sandbox.outgoing import is_here
 from customhouse_sandbox.sandbox import VENDORS, Sandbox, as_dict, described
-from customhouse_sandbox.state import End, Kind
+from customhouse_sandbox.state import End, Kind, Realm
+from customhouse_sandbox.stripe import hooks as endpoints
+from customhouse_sandbox.stripe import keys
 
 ADMIN: Final = "_sandbox"
 _Name = TypeVar("_Name", bound=StrEnum)
@@ -200,6 +202,40 @@ def _deliveries(sandbox: Sandbox, _said: dict[str, Any]) -> Any:
     return {"data": [asdict(delivery) for delivery in sandbox.deliveries]}
 
 
+def _keys_of(sandbox: Sandbox) -> Realm:
+    return sandbox.realms[keys.APPLICATION]
+
+
+def _make_key(sandbox: Sandbox, said: dict[str, Any]) -> Any:
+    kind, mode = _text(said.get("kind", "restricted")), _text(said.get("mode", keys.MODES[0]))
+    made = keys.make(_keys_of(sandbox), _text(said["person"]), said.get("permissions", {}), kind=kind, mode=mode)
+    return {"id": made[0], "key": made[1]}
+
+
+def _change_key(sandbox: Sandbox, said: dict[str, Any]) -> Any:
+    keys.change(_keys_of(sandbox), _text(said["id"]), said["permissions"])
+    return {}
+
+
+def _roll_key(sandbox: Sandbox, said: dict[str, Any]) -> Any:
+    seconds = said.get("seconds", 0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ValueError("seconds is a number")  # noqa: TRY004 - as above
+    return {"id": said["id"], "key": keys.roll(_keys_of(sandbox), _text(said["id"]), seconds)}
+
+
+def _delete_key(sandbox: Sandbox, said: dict[str, Any]) -> Any:
+    keys.delete(_keys_of(sandbox), _text(said["id"]))
+    return {}
+
+
+def _endpoint(sandbox: Sandbox, said: dict[str, Any]) -> Any:
+    rolled, mode = said.get("rolled", False), _text(said.get("mode", keys.MODES[0]))
+    if not isinstance(rolled, bool):
+        raise ValueError("rolled is true or false")  # noqa: TRY004 - as above
+    return {"secret": endpoints.endpoint(_keys_of(sandbox), _text(said["person"]), mode, rolled=rolled)}
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("A name is a text.")  # noqa: TRY004 - as above
@@ -241,5 +277,22 @@ COMMANDS: Final = (
         _register,
         ("application*", "redirects", "scopes", "disabled", "testing", "webhook_url"),
         "Change a registration.",
+    ),
+    Command(
+        "POST",
+        "/keys",
+        _make_key,
+        ("person*", "permissions", "kind", "mode"),
+        "Make a Stripe key as its customer does; `permissions`: `read` or `write` by resource, or `all`. The answer alone tells it.",
+    ),
+    Command("POST", "/keys/permissions", _change_key, ("id*", "permissions*"), "Give a restricted key other permissions."),
+    Command("POST", "/keys/roll", _roll_key, ("id*", "seconds"), "Put a new key in the place of one that expires in so many seconds."),
+    Command("POST", "/keys/delete", _delete_key, ("id*",), "Delete a key."),
+    Command(
+        "POST",
+        "/endpoints",
+        _endpoint,
+        ("person*", "mode", "rolled"),
+        "Tell the secret that signs a customer's Stripe events; `rolled`: a new one, while the earlier one signs for a day more.",
     ),
 )

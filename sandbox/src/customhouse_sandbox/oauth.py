@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 from customhouse_sandbox.faults import FaultKind
 from customhouse_sandbox.http import Reply, Request, as_html, as_json, redirect
 from customhouse_sandbox.pages import Choice, consent, refusal
-from customhouse_sandbox.routing import Ask
+from customhouse_sandbox.routing import Ask, bearer_text
 from customhouse_sandbox.state import Application, Code, End, Grant, Kind, Person, Realm, Token
 
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.2; the same form for `plain`
@@ -408,11 +408,15 @@ def end(grants: Iterable[Grant], why: End) -> int:
 
 def bearer(ask: Ask) -> tuple[Token, Person] | None:
     """Return the live access token that a call shows (RFC 6750 §2.1), and whose it is; None where there is none."""
-    scheme, _, value = ask.request.headers.get("authorization", "").partition(" ")
-    held = ask.realm.tokens.get(value.strip()) if scheme.lower() == "bearer" else None
-    if held is None or held.kind is not Kind.ACCESS or not held.is_live(ask.realm.now()):
+    return opened_by(ask.realm, bearer_text(ask.request))
+
+
+def opened_by(realm: Realm, value: str) -> tuple[Token, Person] | None:
+    """Return the live access token of this text, and whose it is; None where there is none."""
+    held = realm.tokens.get(value)
+    if held is None or held.kind is not Kind.ACCESS or not held.is_live(realm.now()):
         return None
-    person = ask.realm.held(held)
+    person = realm.held(held)
     return None if person is None else (held, person)
 
 

@@ -32,7 +32,7 @@ def consent(provider: str, application: str, people: Iterable[tuple[str, str]], 
     """Return the consent page; its form goes to the page's own address, so that the request stays in the query."""
     options = "".join(f'<option value="{escape(login)}">{escape(name)}</option>' for login, name in people)
     boxes = "".join(_box(choice) for choice in choices)
-    return _page(
+    return framed(
         f"{provider} (sandbox)",
         f"<p>The application <b>{escape(application)}</b> asks for access to an account.</p>"
         '<form method="post"><input type="hidden" name="ticks" value="yes">'
@@ -45,7 +45,7 @@ def consent(provider: str, application: str, people: Iterable[tuple[str, str]], 
 
 def refusal(provider: str, why: str) -> str:
     """Return the page of a request that leads nowhere."""
-    return _page(f"{provider} (sandbox)", f"<p><b>This request is refused.</b></p><p>{escape(why)}</p>")
+    return framed(f"{provider} (sandbox)", f"<p><b>This request is refused.</b></p><p>{escape(why)}</p>")
 
 
 def _box(choice: Choice) -> str:
@@ -55,7 +55,8 @@ def _box(choice: Choice) -> str:
     return f'<label>{kept}<input type="checkbox" {state}> {escape(choice.words)}<br><code>{name}</code></label>'
 
 
-def _page(title: str, inner: str) -> str:
+def framed(title: str, inner: str) -> str:
+    """Return a whole page; what stands in it is escaped already."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

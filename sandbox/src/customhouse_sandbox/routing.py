@@ -75,6 +75,12 @@ class Route:
         return parts
 
 
+def bearer_text(request: Request) -> str:
+    """Return what a call shows as a bearer token (RFC 6750 §2.1); empty where it shows none."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Vendor:
     """One provider: what it answers, and how it begins."""
@@ -105,3 +111,7 @@ class Vendor:
     """What ends together when a person removes an application."""
     subscribes: bool = False
     """Whether its webhooks go where each subscription says, and not to one address of the application."""
+    shows: Callable[[Request], str] = bearer_text
+    """The access token, or key, that a call of the API shows."""
+    failing: Callable[[int], Reply] = Reply
+    """The answer to a call that was ordered to fail with a status."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from customhouse_sandbox import google, oauth, zoom
+from customhouse_sandbox import google, oauth, stripe, zoom
 from customhouse_sandbox.clock import Clock
 from customhouse_sandbox.faults import Fault, FaultKind, Operation, check
 from customhouse_sandbox.http import HOST
@@ -20,7 +20,7 @@ from customhouse_sandbox.outgoing import Delivery, Outgoing, send
 from customhouse_sandbox.routing import Vendor
 from customhouse_sandbox.state import Application, End, Grant, Kind, Mint, Realm, Token
 
-VENDORS: Final[tuple[Vendor, ...]] = (zoom.VENDOR, google.VENDOR)
+VENDORS: Final[tuple[Vendor, ...]] = (zoom.VENDOR, google.VENDOR, stripe.VENDOR)
 _VENDOR: Final = {vendor.name: vendor for vendor in VENDORS}
 PUBLIC_URL: Final = "http://127.0.0.1:8300"
 """Where the service is unless it says otherwise: its callbacks are registered below it."""
@@ -93,7 +93,8 @@ class Sandbox:
             for key, urls in overrides.items():
                 application = realm.applications[key]
                 said = {"client_id": application.id, **urls}
-                lines += [f"[{key}]", *(f'{name} = "{value}"' for name, value in said.items())]
+                # Without an id there is nothing that an operator registers.
+                lines += [f"[{key}]", *(f'{name} = "{value}"' for name, value in said.items() if value)]
                 for name in _secrets_of(application):
                     variable = _variable(key, name)
                     place = f'env = "{variable}"' if folder is None else f'file = "{(folder / variable.lower()).as_posix()}"'
@@ -292,8 +293,10 @@ class Sandbox:
         for realm in self.realms.values():
             yield from realm.tokens
             yield from realm.codes
+            yield from realm.secrets
             for application in realm.applications.values():
-                yield application.secret
+                if application.secret:
+                    yield application.secret
 
     async def note(self, call: Call) -> None:
         """Write down a call that was answered."""

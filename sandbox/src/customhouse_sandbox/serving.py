@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from customhouse_sandbox import oauth
@@ -52,7 +53,7 @@ class Front:
                 break
         else:
             return vendor.unknown(Ask(request, realm, {}))
-        operation, application, shown = _about(route, request, realm)
+        operation, application, shown = _about(vendor, route, request, realm)
         faults = realm.faults.take(operation, application)
         reply = await self._faulty(vendor, route, Ask(request, realm, parts, faults))
         person = shown.grant.person if shown else ""
@@ -75,7 +76,8 @@ class Front:
         if FaultKind.STATUS in faults:
             values = faults[FaultKind.STATUS].values
             wait = () if values.get("retry_after") is None else (("Retry-After", str(values["retry_after"])),)
-            return Reply(values["status"], b"", wait)
+            failing = vendor.failing(values["status"])
+            return replace(failing, headers=(*failing.headers, *wait))
         if FaultKind.RATE_LIMITED in faults:
             return vendor.limited(ask.realm, faults[FaultKind.RATE_LIMITED].values.get("retry_after"))
         if FaultKind.INVALID_GRANT in faults:
@@ -100,20 +102,20 @@ class Front:
 
 
 def _wait(vendor: Vendor, route: Route, ask: Ask) -> int | None:
-    shown = oauth.bearer(ask)
-    if ask.realm.limit is None or shown is None or route.operation not in {Operation.API, Operation.IDENTITY}:
+    if ask.realm.limit is None or route.operation not in {Operation.API, Operation.IDENTITY}:
         return None
-    return ask.realm.limit.wait(vendor.counted(*shown), ask.realm.now())
+    shown = oauth.opened_by(ask.realm, vendor.shows(ask.request))
+    return None if shown is None else ask.realm.limit.wait(vendor.counted(*shown), ask.realm.now())
 
 
-def _about(route: Route, request: Request, realm: Realm) -> tuple[Operation, str, Token | None]:
+def _about(vendor: Vendor, route: Route, request: Request, realm: Realm) -> tuple[Operation, str, Token | None]:
     """Return what a call is for, whose it is and what token it shows, before anything is judged."""
     said = oauth.parameters(request)
     operation = route.operation
     if operation is Operation.EXCHANGE and said.get("grant_type") == "refresh_token":
         operation = Operation.REFRESH
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    candidates = [value] if scheme.lower() == "bearer" else [said.get("refresh_token", ""), said.get("token", "")]
+    value = vendor.shows(request)
+    candidates = [value] if value else [said.get("refresh_token", ""), said.get("token", "")]
     shown = next((realm.tokens[text] for text in candidates if text in realm.tokens), None)
     named = realm.application((oauth.basic(request) or (said.get("client_id", ""), ""))[0])
     application = named.key if named else shown.grant.application if shown else ""

@@ -173,6 +173,8 @@ class Realm:
     tokens: dict[str, Token] = field(default_factory=dict, repr=False)
     post: Callable[[Outgoing], None] = field(default=lambda _outgoing: None, repr=False)
     """Sends a webhook, soon."""
+    secrets: list[str] = field(default_factory=list, repr=False)
+    """What it told somebody once and nobody else may know, besides tokens and codes."""
     store: dict[str, Any] = field(default_factory=dict, repr=False)
     """What the provider's API holds for its people."""
 
