@@ -15,9 +15,13 @@ from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock, SystemClock
 from customhouse.config import AwsKey, Environment, Settings, secret_at
+from customhouse.connections.bulk import Alarms
+from customhouse.connections.bulk import Rules as BulkRules
 from customhouse.connections.confirming import Confirming
 from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
+from customhouse.connections.reading import Reader, Unrenewed
+from customhouse.connections.register import Register
 from customhouse.connections.returning import Returning
 from customhouse.connections.revoking import Revoker
 from customhouse.connections.sessions import Sessions
@@ -322,6 +326,7 @@ class App:
     async def stop(self) -> None:
         """Take nothing more in, finish what is under way, give the rest back, close."""
         await self.acceptor.close()
+        await self.register.close()
         for task in self._tasks:
             if task.get_name() in {"claims", "jobs"}:
                 task.cancel()
@@ -417,6 +422,15 @@ class App:
         self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)
         self.ending = Ending(database, vault, clock, catalogue, self.revoker, told)
         self.grants = Grants(database, vault, clock, told)
+        self._wire_reading(failpoints, told)
+
+    def _wire_reading(self, failpoints: Failpoints, told: Telling) -> None:
+        """Wire what reads and uses credentials."""
+        settings = self.settings
+        rules = BulkRules(settings.bulk_read_window, settings.bulk_read_cap, settings.bulk_read_stop)
+        alarms = Alarms(self.database, self.clock, told, self.metrics, rules)
+        self.register = Register(self.database, self.clock, self.metrics, failpoints, alarms, rules)
+        self.reader = Reader(self.database, self.vault, self.clock, self.catalogue, Unrenewed(), self.register)
 
     def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:

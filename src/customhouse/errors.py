@@ -127,6 +127,53 @@ class UserMismatch(Conflict):
     code = "user_mismatch"
 
 
+class ConnectionPending(Conflict):
+    """The connection waits for the host's confirmation of its user; nothing can be done with it yet."""
+
+    code = "connection_pending"
+
+
+class ConnectionPaused(Conflict):
+    """The connection is paused; resume it first."""
+
+    code = "connection_paused"
+
+
+class ConnectionEnded(Conflict):
+    """The connection has ended; its user can connect again."""
+
+    code = "connection_ended"
+
+
+class ReauthorizationRequired(Conflict):
+    """The provider does not take what we hold any more: the user has to consent again, by a new connect session."""
+
+    code = "reauthorization_required"
+
+    def __init__(self, reason: str) -> None:
+        """Take the code of the reason, as the connection's health shows it."""
+        super().__init__(f"The user has to consent again ({reason}).")
+        self.reason = reason
+
+
+class TokenUnavailable(Overloaded):
+    """There is no valid token at this moment, and the provider gives no new one; repeat the call after `retry_after` seconds."""
+
+    code = "token_unavailable"
+
+
+class TokenNotExportable(Conflict):
+    """The token of this connection is not handed out; call the provider through the proxy."""
+
+    code = "token_not_exportable"
+
+
+class BulkReadStopped(Overloaded):
+    """This key has read the credentials of unusually many connections and is stopped for a while; the operator was told."""
+
+    code = "bulk_read_stopped"
+
+
 class ConnectRefused(CustomhouseError):
     """Nothing came of a connect flow; the page says why, and `reason` is its code."""
 

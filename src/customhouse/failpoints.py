@@ -23,6 +23,8 @@ NAMES: Final = frozenset(
         "connect.before_confirm",
         "deliver.before_send",
         "deliver.after_send",
+        "read.before_commit",
+        "read.after_commit",
         "record.before_commit",
         "record.after_commit",
     }

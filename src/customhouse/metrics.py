@@ -86,6 +86,13 @@ CONNECTIONS_DISABLED: Final = Metric(
 AUTO_DISABLE_BRAKED: Final = Metric(
     "auto_disable_braked_total", Kind.COUNTER, "Runs that disabled nothing because over half of the connections in use fail", (), "runs"
 )
+TOKEN_READS: Final = Metric("token_reads_total", Kind.COUNTER, "Access tokens asked for: `read` or `refused`", ("outcome",), "reads")
+READ_BATCH: Final = Metric(
+    "read_batch_size", Kind.HISTOGRAM, "Uses of credentials that shared one transaction of the ledger", (), "uses", _SIZES
+)
+BULK_READ_ALARMS: Final = Metric(
+    "bulk_read_alarms_total", Kind.COUNTER, "Alarms about keys that read the credentials of too many connections", (), "alarms"
+)
 KMS_CALLS: Final = Metric("kms_calls_total", Kind.COUNTER, "Calls to the key service", ("operation", "outcome"), "calls")
 VAULT_CACHE: Final = Metric(
     "vault_cache_total", Kind.COUNTER, "Keys looked up in memory: `hit`, `miss`, `expired`", ("outcome",), "look-ups"
@@ -116,6 +123,9 @@ TABLE: Final = (
     LEASES_RECOVERED,
     CONNECTIONS_DISABLED,
     AUTO_DISABLE_BRAKED,
+    TOKEN_READS,
+    READ_BATCH,
+    BULK_READ_ALARMS,
     KMS_CALLS,
     VAULT_CACHE,
     PII_REMOVED,

@@ -74,9 +74,7 @@ async def append(
     Raises:
         ValueError: the tag is not registered, or a detail is not declared for it: a mistake of the code, never of an input.
     """
-    said = dict(detail or {})
-    if TAGS.get(tag.name) is not tag or not said.keys() <= tag.fields:
-        raise ValueError(f"the audit tag {tag.name} does not declare {sorted(said.keys() - tag.fields)}")
+    said = declared(tag, detail or {})
     entry_id = ids.new()
     await conn.execute(
         _SQL["append"],
@@ -90,9 +88,20 @@ async def append(
         subject,
         origin.request_id,
         origin.correlation_id,
-        dump(said).decode(),
+        said,
     )
     return entry_id
+
+
+def declared(tag: Tag, detail: Mapping[str, Json]) -> str:
+    """Return the details of an entry as they are stored.
+
+    Raises:
+        ValueError: the tag is not registered, or a detail is not declared for it: a mistake of the code, never of an input.
+    """
+    if TAGS.get(tag.name) is not tag or not detail.keys() <= tag.fields:
+        raise ValueError(f"the audit tag {tag.name} does not declare {sorted(detail.keys() - tag.fields)}")
+    return dump(dict(detail)).decode()
 
 
 async def read(conn: Executor, tenant: TenantId, wanted: Filter, limit: int = PAGE) -> list[Entry]:

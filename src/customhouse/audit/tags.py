@@ -131,6 +131,20 @@ GRANT_REVOKED: Final = _tag(
     "verified",
     "attempts",
 )
+TOKEN_READ: Final = _tag("token.read", 31, "The access token of a connection was read.", "provider", "purpose", "token_generation")
+CREDENTIAL_REFUSED: Final = _tag(
+    "token.refused", 32, "A call for the access token of a connection, or with it, was refused.", "provider", "purpose", "reason", "method"
+)
+BULK_READ: Final = _tag(
+    "tokens.bulk_read",
+    33,
+    "A key has read the credentials of more connections than is usual for it, or than the limit allows.",
+    "connections",
+    "threshold",
+    "usual",
+    "window_seconds",
+    "stopped_until",
+)
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

@@ -79,6 +79,11 @@ class Settings:
     """Origins."""
     smtp_url: MailRelay | None
     smtp_from: str | None
+    token_export: bool
+    bulk_read_window: timedelta
+    bulk_read_cap: int
+    """0: none."""
+    bulk_read_stop: timedelta
     payload_retention: timedelta
     signature_header_prefix: str
     max_body_bytes: int

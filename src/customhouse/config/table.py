@@ -136,6 +136,32 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         otherwise="unset",
     ),
     Setting(
+        "TOKEN_EXPORT",
+        values.switch,
+        "`on`: callers with the scope `tokens:read` may read access tokens. Never those of a grant with which something can be changed; "
+        "the proxy is for these, and for all where this is `off`.",
+        "off",
+    ),
+    Setting(
+        "BULK_READ_WINDOW",
+        values.span(timedelta(minutes=1), timedelta(days=1)),
+        "Over what time the connections are counted whose credentials one API key reads: `1h`; at most `1d`.",
+        "1h",
+    ),
+    Setting(
+        "BULK_READ_CAP",
+        values.whole(0, 1_000_000),
+        "More distinct connections than this in a window raise the alarm about bulk reads, whatever is usual for the key. `0`: only three "
+        "times of what is usual does.",
+        "1000",
+    ),
+    Setting(
+        "BULK_READ_STOP",
+        values.duration(timedelta(days=7)),
+        "How long a key reads no credentials after such an alarm: `1h`. `0`: it goes on, and the alarm is all.",
+        "0",
+    ),
+    Setting(
         "PAYLOAD_RETENTION",
         values.duration(timedelta(days=30)),
         "How long a sealed payload is kept after its last delivery has ended, for replay: `72h`, `7d`; at most `30d`. `0`: not at all.",

@@ -134,6 +134,13 @@ def flag(text: str) -> bool:
     return text == "true"
 
 
+def switch(text: str) -> bool:
+    """Read `on` or `off`."""
+    if text not in {"on", "off"}:
+        raise ValueError("expected `on` or `off`")
+    return text == "on"
+
+
 def duration(most: timedelta) -> Callable[[str], timedelta]:
     """Return a reader of a duration such as `72h`, or `0`."""
 
@@ -144,6 +151,19 @@ def duration(most: timedelta) -> Callable[[str], timedelta]:
         length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match is not None else timedelta()
         if length > most:
             raise ValueError(f"expected at most `{most // timedelta(days=1)}d`")
+        return length
+
+    return read
+
+
+def span(least: timedelta, most: timedelta) -> Callable[[str], timedelta]:
+    """Return a reader of a duration that is not too short either."""
+    duration_of = duration(most)
+
+    def read(text: str) -> timedelta:
+        length = duration_of(text)
+        if length < least:
+            raise ValueError(f"expected at least `{int(least.total_seconds())}s`")
         return length
 
     return read

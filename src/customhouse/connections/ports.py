@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Protocol
+from uuid import UUID
 
 from customhouse.db import Executor
 from customhouse.types import Json, TenantId
@@ -25,4 +26,22 @@ class Announce(Protocol):
 
     async def announce(self, conn: Executor, tenant: TenantId, event_type: str, data: Mapping[str, Json]) -> None:
         """Tell, in the caller's open transaction, which is in `tenant`."""
+        ...
+
+
+class Refresher(Protocol):
+    """Who renews access tokens."""
+
+    async def renew(self, tenant: TenantId, connection_id: UUID, *, generation: int) -> None:
+        """Return when a token of a later generation is stored, by whichever process.
+
+        Raises:
+            ReauthorizationRequired: the provider gives no more.
+            TokenUnavailable: not within the time that a caller waits, or the provider is away.
+            NotFound: no such connection in this tenant.
+        """
+        ...
+
+    def nudge(self, tenant: TenantId, connection_id: UUID, generation: int) -> None:
+        """Ask for a renewal of what is still valid; nobody waits for it."""
         ...

@@ -132,8 +132,9 @@ delete from integration_tokens where tenant_id = $1 and connection_id = $2
 
 -- name: shown_grants
 select g.connection_id, g.grant_version, g.requested, g.granted, g.missing, g.scopes_known, g.manifest_version, g.account_sealed,
-       t.token_generation, t.access_expires_at, t.refreshed_at
+       t.token_generation, t.access_expires_at, t.refreshed_at, u.last_used_at, u.scopes as used
 from connection_grants g left join integration_tokens t on t.tenant_id = g.tenant_id and t.connection_id = g.connection_id
+left join connection_uses u on u.tenant_id = g.tenant_id and u.connection_id = g.connection_id
 where g.tenant_id = $1 and g.connection_id = any ($2::uuid[])
 
 -- name: grant
@@ -178,3 +179,20 @@ select grants_sharing_v2($1) as sharing
 
 -- name: postpone_revocation
 update revocation_escrow set next_at = $3 where tenant_id = $1 and revocation_id = $2
+
+-- Reading credentials --------------------------------------------------------------------------------------------------
+
+-- name: read_token
+select * from read_token_v1($1, $2, $3, $4, $5)
+
+-- name: record_reads
+select * from record_reads_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+
+-- name: lock_reader
+select true from bulk_read_counts where tenant_id = $1 and actor_id = $2 order by window_at desc limit 1 for update
+
+-- name: raise_alarm
+insert into bulk_read_alarms (tenant_id, actor_id, raised_at, window_at, connections, threshold, stopped_until)
+select $1, $2, $3, $4, $5, $6, $7
+where not exists (select from bulk_read_alarms where tenant_id = $1 and actor_id = $2 and raised_at > $8)
+returning true

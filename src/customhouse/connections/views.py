@@ -37,6 +37,9 @@ class Grant:
     token_generation: int
     expires_at: datetime | None
     refreshed_at: datetime | None
+    used: tuple[str, ...] = ()
+    """The scopes that were used, or may have been: those of a token that was handed out."""
+    last_used_at: datetime | None = None
 
 
 class Grants:
@@ -95,6 +98,8 @@ class Grants:
                 row["token_generation"] or 0,
                 row["access_expires_at"],
                 row["refreshed_at"],
+                tuple(row["used"] or ()),
+                row["last_used_at"],
             )
         return found
 

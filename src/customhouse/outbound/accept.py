@@ -28,10 +28,10 @@ from customhouse.errors import (
     TooManyRequests,
 )
 from customhouse.failpoints import Failpoints
+from customhouse.group import GroupCommit
 from customhouse.metrics import ACCEPT_BATCH, EVENTS_ACCEPTED, PII_REMOVED, Metrics
 from customhouse.outbound.engine import Engine
 from customhouse.outbound.envelope import assemble
-from customhouse.outbound.group import GroupCommit
 from customhouse.outbound.prepare import KEY_PURPOSE, Planned, Prepared, prepare
 from customhouse.outbound.reads import first_deliveries
 from customhouse.outbound.recorder import release

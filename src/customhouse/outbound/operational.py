@@ -78,6 +78,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "customhouse.notice.created": Kind(
         "A notice was put into a user's inbox.", frozenset({"notice_id", "user_id", "kind", "connection_id"})
     ),
+    "customhouse.tokens.bulk_read": Kind(
+        "A key has read the credentials of more connections than is usual for it, or than the limit allows.",
+        frozenset({"key_id", "connections", "threshold", "stopped_until"}),
+    ),
     PING: Kind("A test of one connection, sent on request to it alone.", frozenset({"connection_id"})),
 }
 """The closed vocabulary. `tenant_id` is added to each."""

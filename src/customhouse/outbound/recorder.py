@@ -12,8 +12,8 @@ from customhouse import ids
 from customhouse.db import Database, Executor, Row, enter
 from customhouse.errors import Conflict, CustomhouseError, DatabaseRefused, DatabaseUnavailable
 from customhouse.failpoints import Failpoints
+from customhouse.group import GroupCommit
 from customhouse.logs import get
-from customhouse.outbound.group import GroupCommit
 from customhouse.outbound.roster import SQL
 from customhouse.outbound.work import LEASE_SECONDS, Result
 from customhouse.types import TenantId

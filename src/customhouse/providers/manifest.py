@@ -48,6 +48,8 @@ class Scope:
     """Replies leave it out although it was granted: its absence means nothing."""
     writes: bool = False
     """A holder of the token could change or send something with it. Such a grant's token is never handed out."""
+    narrowed: bool = False
+    """It opens more than we read, and what keeps us to that is here alone. Such a grant's token is never handed out either."""
 
 
 @dataclass(frozen=True, slots=True)

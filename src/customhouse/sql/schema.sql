@@ -992,6 +992,33 @@ $$;
 
 ALTER FUNCTION customhouse.queue_depth_v2() OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.read_token_v1(p_tenant text, p_connection uuid, p_home text, p_actor text, p_moment timestamp with time zone) RETURNS TABLE(provider text, mode text, status text, status_reason text, grant_version bigint, mac bytea, requested text[], granted text[], scopes_known boolean, account_index bytea, token_generation bigint, access_sealed bytea, access_expires_at timestamp with time zone, api_origin text, hold_until timestamp with time zone, stopped_until timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  stopped timestamptz;
+begin
+  if p_home <> p_tenant then
+    perform set_config('app.tenant_id', p_home, true);
+    select max(a.stopped_until) into stopped from bulk_read_alarms a
+    where a.tenant_id = p_home and a.actor_id = p_actor and a.stopped_until > p_moment;
+  end if;
+  perform set_config('app.tenant_id', p_tenant, true);
+  return query
+    select c.provider, c.mode, c.status, c.status_reason, c.grant_version, c.mac, g.requested, g.granted, g.scopes_known, g.account_index,
+           t.token_generation, t.access_sealed, t.access_expires_at, t.api_origin, u.hold_until,
+           greatest(stopped, (select max(a.stopped_until) from bulk_read_alarms a
+                              where a.tenant_id = p_tenant and a.actor_id = p_actor and a.stopped_until > p_moment))
+    from connections c
+    left join connection_grants g on g.tenant_id = p_tenant and g.connection_id = p_connection
+    left join integration_tokens t on t.tenant_id = p_tenant and t.connection_id = p_connection
+    left join connection_uses u on u.tenant_id = p_tenant and u.connection_id = p_connection
+    where c.tenant_id = p_tenant and c.connection_id = p_connection;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
 CREATE FUNCTION customhouse.record_batch_v1(p_process uuid, p_drop_payloads boolean, p_tenant text[], p_to integer[], r_delivery uuid[], r_lease integer[], r_outcome text[], r_reason text[], r_sent boolean[], r_attempt_id uuid[], r_at timestamp with time zone[], r_status integer[], r_error text[], r_latency integer[], r_request integer[], r_response integer[], r_sha bytea[], r_retry_in double precision[]) RETURNS SETOF uuid
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1179,6 +1206,63 @@ begin
     if cardinality(r_ordering) > 0 then
       perform advance_lines_v1(t, r_connection[f:l], r_ordering[f:l]);
     end if;
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
+CREATE FUNCTION customhouse.record_reads_v1(a_tenant text[], a_entry uuid[], a_at timestamp with time zone[], a_tag text[], a_actor_type text[], a_actor text[], a_connection uuid[], a_subject text[], a_request text[], a_correlation text[], a_detail text[], u_tenant text[], u_connection uuid[], u_at timestamp with time zone[], u_scopes text[], s_tenant text[], s_actor text[], s_connection uuid[], p_window timestamp with time zone, p_history interval, p_ripe interval) RETURNS TABLE(tenant_id text, actor_id text, connections integer, usual integer)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+  t text;
+  who text;
+  places uuid[];
+  fresh integer;
+begin
+  insert into audit_entries (tenant_id, entry_id, at, tag, actor_type, actor_id, connection_id, subject, request_id, correlation_id, detail)
+  select set_config('app.tenant_id', e.tenant, true), e.entry, e.at, e.tag, e.actor_type, e.actor, e.connection, e.subject, e.request,
+         e.correlation, e.detail::jsonb
+  from unnest(a_tenant, a_entry, a_at, a_tag, a_actor_type, a_actor, a_connection, a_subject, a_request, a_correlation, a_detail)
+         e (tenant, entry, at, tag, actor_type, actor, connection, subject, request, correlation, detail);
+
+  if cardinality(u_tenant) > 0 then
+    insert into connection_uses as held (tenant_id, connection_id, last_used_at, scopes)
+    select set_config('app.tenant_id', u.tenant, true), u.connection, u.at, string_to_array(u.scopes, ' ')
+    from unnest(u_tenant, u_connection, u_at, u_scopes) u (tenant, connection, at, scopes)
+    on conflict (tenant_id, connection_id) do update
+    set last_used_at = greatest(held.last_used_at, excluded.last_used_at),
+        scopes = array(select distinct one from unnest(held.scopes || excluded.scopes) one order by one);
+  end if;
+
+  for t, who, places in
+    select s.tenant, s.actor, array_agg(s.connection order by s.connection)
+    from unnest(s_tenant, s_actor, s_connection) s (tenant, actor, connection)
+    group by s.tenant, s.actor order by s.tenant, s.actor
+  loop
+    perform set_config('app.tenant_id', t, true);
+    insert into bulk_read_counts (tenant_id, actor_id, window_at, connections, usual)
+    select t, who, p_window, 0, case when bool_or(c.window_at <= p_window - p_ripe) then max(c.connections) filter (
+             -- What an alarm was raised about counts as usual only when it has stood for a while.
+             where c.window_at <= p_window - p_ripe or not exists (
+               select from bulk_read_alarms a where a.tenant_id = t and a.actor_id = who and a.window_at = c.window_at)) end
+    from bulk_read_counts c
+    where c.tenant_id = t and c.actor_id = who and c.window_at >= p_window - p_history and c.window_at < p_window
+    on conflict do nothing;
+    if found then
+      delete from bulk_read_seen old where old.tenant_id = t and old.window_at < p_window - p_ripe;
+      delete from bulk_read_counts old where old.tenant_id = t and old.actor_id = who and old.window_at < p_window - p_history;
+    end if;
+    insert into bulk_read_seen (tenant_id, window_at, actor_id, connection_id)
+    select t, p_window, who, place from unnest(places) place
+    on conflict do nothing;
+    get diagnostics fresh = row_count;
+    return query
+      update bulk_read_counts b set connections = b.connections + fresh
+      where b.tenant_id = t and b.actor_id = who and b.window_at = p_window
+      returning b.tenant_id, b.actor_id, b.connections, b.usual;
   end loop;
   perform set_config('app.tenant_id', '', true);
 end
@@ -1451,6 +1535,37 @@ CREATE TABLE customhouse.brakes (
     since timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE customhouse.bulk_read_alarms (
+    tenant_id text NOT NULL,
+    actor_id text NOT NULL,
+    raised_at timestamp with time zone NOT NULL,
+    window_at timestamp with time zone NOT NULL,
+    connections integer NOT NULL,
+    threshold integer NOT NULL,
+    stopped_until timestamp with time zone
+);
+
+ALTER TABLE ONLY customhouse.bulk_read_alarms FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.bulk_read_counts (
+    tenant_id text NOT NULL,
+    actor_id text NOT NULL,
+    window_at timestamp with time zone NOT NULL,
+    connections integer NOT NULL,
+    usual integer
+);
+
+ALTER TABLE ONLY customhouse.bulk_read_counts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.bulk_read_seen (
+    tenant_id text NOT NULL,
+    window_at timestamp with time zone NOT NULL,
+    actor_id text NOT NULL,
+    connection_id uuid NOT NULL
+);
+
+ALTER TABLE ONLY customhouse.bulk_read_seen FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.connect_exchanges (
     tenant_id text NOT NULL,
     session_id uuid NOT NULL,
@@ -1550,6 +1665,16 @@ CREATE TABLE customhouse.connection_secrets (
 );
 
 ALTER TABLE ONLY customhouse.connection_secrets FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.connection_uses (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    last_used_at timestamp with time zone NOT NULL,
+    scopes text[] DEFAULT '{}'::text[] NOT NULL,
+    hold_until timestamp with time zone
+);
+
+ALTER TABLE ONLY customhouse.connection_uses FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE customhouse.connections (
     tenant_id text NOT NULL,
@@ -2001,6 +2126,15 @@ ALTER TABLE ONLY customhouse.audit_entries
 ALTER TABLE ONLY customhouse.brakes
     ADD CONSTRAINT brakes_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY customhouse.bulk_read_alarms
+    ADD CONSTRAINT bulk_read_alarms_pkey PRIMARY KEY (tenant_id, actor_id, raised_at);
+
+ALTER TABLE ONLY customhouse.bulk_read_counts
+    ADD CONSTRAINT bulk_read_counts_pkey PRIMARY KEY (tenant_id, actor_id, window_at);
+
+ALTER TABLE ONLY customhouse.bulk_read_seen
+    ADD CONSTRAINT bulk_read_seen_pkey PRIMARY KEY (tenant_id, window_at, actor_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connect_exchanges
     ADD CONSTRAINT connect_exchanges_pkey PRIMARY KEY (tenant_id, session_id);
 
@@ -2018,6 +2152,9 @@ ALTER TABLE ONLY customhouse.connection_health
 
 ALTER TABLE ONLY customhouse.connection_secrets
     ADD CONSTRAINT connection_secrets_pkey PRIMARY KEY (tenant_id, connection_id, key_id);
+
+ALTER TABLE ONLY customhouse.connection_uses
+    ADD CONSTRAINT connection_uses_pkey PRIMARY KEY (tenant_id, connection_id);
 
 ALTER TABLE ONLY customhouse.connections
     ADD CONSTRAINT connections_pkey PRIMARY KEY (tenant_id, connection_id);
@@ -2263,6 +2400,12 @@ ALTER TABLE customhouse.attempts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.audit_entries ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.bulk_read_alarms ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.bulk_read_counts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.bulk_read_seen ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE customhouse.connect_exchanges ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connect_sessions ENABLE ROW LEVEL SECURITY;
@@ -2274,6 +2417,8 @@ ALTER TABLE customhouse.connection_grants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customhouse.connection_health ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connection_secrets ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.connection_uses ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connections ENABLE ROW LEVEL SECURITY;
 
@@ -2339,6 +2484,12 @@ CREATE POLICY own_tenant ON customhouse.attempts TO customhouse_service USING ((
 
 CREATE POLICY own_tenant ON customhouse.audit_entries TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.bulk_read_alarms TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.bulk_read_counts TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.bulk_read_seen TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 CREATE POLICY own_tenant ON customhouse.connect_exchanges TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connect_sessions TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
@@ -2350,6 +2501,8 @@ CREATE POLICY own_tenant ON customhouse.connection_grants TO customhouse_service
 CREATE POLICY own_tenant ON customhouse.connection_health TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connection_secrets TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connection_uses TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connections TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -2461,6 +2614,12 @@ GRANT ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) TO customhouse_
 REVOKE ALL ON FUNCTION customhouse.queue_depth_v2() FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.queue_depth_v2() TO customhouse_service;
 
+REVOKE ALL ON FUNCTION customhouse.read_token_v1(p_tenant text, p_connection uuid, p_home text, p_actor text, p_moment timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.read_token_v1(p_tenant text, p_connection uuid, p_home text, p_actor text, p_moment timestamp with time zone) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.record_reads_v1(a_tenant text[], a_entry uuid[], a_at timestamp with time zone[], a_tag text[], a_actor_type text[], a_actor text[], a_connection uuid[], a_subject text[], a_request text[], a_correlation text[], a_detail text[], u_tenant text[], u_connection uuid[], u_at timestamp with time zone[], u_scopes text[], s_tenant text[], s_actor text[], s_connection uuid[], p_window timestamp with time zone, p_history interval, p_ripe interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.record_reads_v1(a_tenant text[], a_entry uuid[], a_at timestamp with time zone[], a_tag text[], a_actor_type text[], a_actor text[], a_connection uuid[], a_subject text[], a_request text[], a_correlation text[], a_detail text[], u_tenant text[], u_connection uuid[], u_at timestamp with time zone[], u_scopes text[], s_tenant text[], s_actor text[], s_connection uuid[], p_window timestamp with time zone, p_history interval, p_ripe interval) TO customhouse_service;
+
 REVOKE ALL ON FUNCTION customhouse.recover_leases_v2(p_silence interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.recover_leases_v2(p_silence interval) TO customhouse_service;
 
@@ -2500,6 +2659,12 @@ GRANT SELECT,INSERT ON TABLE customhouse.attempts TO customhouse_service;
 GRANT SELECT,INSERT ON TABLE customhouse.audit_entries TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.brakes TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.bulk_read_alarms TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.bulk_read_counts TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE ON TABLE customhouse.bulk_read_seen TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.connect_exchanges TO customhouse_service;
 
@@ -2560,6 +2725,8 @@ GRANT SELECT(state) ON TABLE customhouse.connection_secrets TO customhouse_cross
 GRANT SELECT(activates_at) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
 
 GRANT SELECT(valid_until) ON TABLE customhouse.connection_secrets TO customhouse_crossing;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_uses TO customhouse_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connections TO customhouse_service;
 

@@ -32,6 +32,7 @@ from customhouse.web import (
     policies,
     providers,
     tenants,
+    tokens,
 )
 from customhouse.web.calls import call_of
 from customhouse.web.middleware import Door
@@ -58,12 +59,14 @@ _ROUTERS: Final = (
     health.ROUTES,
     documents.ROUTES,
     consent.ROUTES,
+    tokens.ROUTES,
 )
 
 
 def create(app: App) -> Door:
     """Return the ASGI application; its lifespan does not start or stop `app`: who opened it closes it."""
     publish = Publish(app)
+    https = app.settings.public_url.lower().startswith("https:")
 
     api = FastAPI(
         title="Customhouse",
@@ -89,7 +92,7 @@ def create(app: App) -> Door:
     api.add_exception_handler(RequestValidationError, _on_invalid)
     api.add_exception_handler(HTTPException, _on_router)
     api.add_exception_handler(Exception, _on_error)
-    return Door(app, api, {EVENTS: publish.one, BATCH: publish.batch}, https=app.settings.public_url.lower().startswith("https:"))
+    return Door(app, api, {EVENTS: publish.one, BATCH: publish.batch}, https=https, finds=(tokens.Tokens(app).find,))
 
 
 def reference() -> str:

@@ -33,6 +33,7 @@ class Call:
         "started",
         "status",
         "tenant_id",
+        "told",
     )
 
     def __init__(self, scope: Scope) -> None:
@@ -48,6 +49,8 @@ class Call:
         self.request_bytes = 0
         self.response_bytes = 0
         self.started = False
+        self.told = False
+        """What came of it is written elsewhere: its line in the log is for those who want all."""
         scope[_KEY] = self
 
     def header(self, name: bytes) -> bytes | None:

@@ -467,10 +467,10 @@ def _with_grant(one: Connection, grant: Grant | None) -> ConnectionShape:
     bare: dict[str, object] = {"signature_profile": None, "signature_algorithm": None}
     if grant is None:
         return shown.model_copy(update=bare)
-    scopes = Scopes(requested=grant.requested, granted=grant.granted, missing=grant.missing)
+    scopes = Scopes(requested=grant.requested, granted=grant.granted, missing=grant.missing, used=grant.used)
     token = Token(expires_at=grant.expires_at, last_refreshed_at=grant.refreshed_at, token_generation=grant.token_generation)
     account = Account(id=grant.account_id, label=grant.account_label)
-    return shown.model_copy(update=bare | {"scopes": scopes, "token": token, "account": account})
+    return shown.model_copy(update=bare | {"scopes": scopes, "token": token, "account": account, "last_used_at": grant.last_used_at})
 
 
 def _made(made: Made) -> MadeConnection:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Headers = Sequence[tuple[bytes, bytes]]
 Handler = Callable[[Call, Receive], Awaitable[bytes]]
-"""Takes a call and ASGI's `receive`; returns the JSON of a 202, or raises."""
+"""Takes a call and ASGI's `receive`; returns the JSON of a 202, or of the status that it leaves in the call, or raises."""
+Find = Callable[[bytes], tuple[str, Handler] | None]
+"""Takes a request target; returns the template of its route, without a value of the target, and who answers it."""
 GONE: Final = 499
 _ACCEPTED: Final = 202
 _METHOD: Final = "POST"
@@ -111,17 +113,23 @@ class Exchange:
 class Express:
     """Serves the hot routes."""
 
-    def __init__(self, traffic: Traffic, routes: Mapping[str, Handler], headers: Headers) -> None:
-        """Take the handlers by path, for POST alone, and the headers that every answer carries."""
+    def __init__(self, traffic: Traffic, routes: Mapping[str, Handler], headers: Headers, finds: Sequence[Find] = ()) -> None:
+        """Take the handlers by path, for POST alone, the headers that every answer carries, and routes with a value in their path."""
         self._traffic = traffic
         self._routes = {path.encode(): (path, handler) for path, handler in routes.items()}
+        self._finds = tuple(finds)
         self._headers = b"".join([b"%b: %b\r\n" % header for header in headers])
-        self._accepted = b""
+        self._good: dict[int, bytes] = {}
         self._dated: Headers = ()
 
     def route(self, url: bytes) -> tuple[str, Handler] | None:
-        """Return path and handler of a request target, spelt exactly so; everything else is for the framework."""
-        return self._routes.get(url)
+        """Return route and handler of a request target, spelt exactly so; everything else is for the framework."""
+        found = self._routes.get(url)
+        for find in self._finds if found is None else ():
+            found = find(url)
+            if found is not None:
+                break
+        return found
 
     async def serve(self, exchange: Exchange, dated: Headers) -> None:
         """Serve one request.
@@ -138,7 +146,7 @@ class Express:
             try:
                 traffic.check()
                 body = await exchange.handler(call, exchange.receive)
-                call.status = _ACCEPTED
+                call.status = call.status or _ACCEPTED
                 headers: Headers = _JSON
             except ClientDisconnect:
                 call.status = GONE
@@ -156,8 +164,10 @@ class Express:
     def _head(self, call: Call, headers: Headers, dated: Headers, size: int, *, keep: bool) -> bytes:
         if dated is not self._dated:
             self._dated = dated
-            self._accepted = self._lines(_ACCEPTED, [*_JSON, *dated])
-        first = self._accepted if headers is _JSON else self._lines(call.status, [*headers, *dated])
+            self._good.clear()
+        first = self._good.get(call.status) if headers is _JSON else self._lines(call.status, [*headers, *dated])
+        if first is None:
+            first = self._good[call.status] = self._lines(call.status, [*_JSON, *dated])
         more = b"" if call.correlation_id is None else b"x-correlation-id: %b\r\n" % call.correlation_id.encode()
         if not keep:
             more += b"connection: close\r\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from customhouse.app import App
 from customhouse.web.bodies import Receive
 from customhouse.web.calls import Call, Scope
-from customhouse.web.express import GONE, Express, Handler
+from customhouse.web.express import GONE, Express, Find, Handler
 from customhouse.web.problems import Problem
 from customhouse.web.traffic import MOST_AT_ONCE, Traffic
 
@@ -34,7 +34,16 @@ class Door:
     request, one that asks to continue) is answered here, alike.
     """
 
-    def __init__(self, app: App, inner: Asgi, hot: Mapping[str, Handler], *, https: bool, most_at_once: int = MOST_AT_ONCE) -> None:
+    def __init__(
+        self,
+        app: App,
+        inner: Asgi,
+        hot: Mapping[str, Handler],
+        *,
+        https: bool,
+        most_at_once: int = MOST_AT_ONCE,
+        finds: Sequence[Find] = (),
+    ) -> None:
         """Take what is behind it.
 
         Args:
@@ -43,6 +52,7 @@ class Door:
             hot: handlers of POST by path, below `/v1`.
             https: callers come by https only, and are told to keep to it (RFC 6797).
             most_at_once: calls under way; more are refused.
+            finds: hot routes with a value in their path; what does not come by the short way is the framework's.
         """
         self._inner = inner
         self._hot = dict(hot)
@@ -50,7 +60,7 @@ class Door:
         transport = ((b"strict-transport-security", b"max-age=31536000"),) if https else ()
         self._open = (*_HEADERS, *transport)
         self._private = (*self._open, _CLOSED, _SECRET)
-        self.express = Express(self._traffic, hot, self._private)
+        self.express = Express(self._traffic, hot, self._private, finds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""

@@ -71,9 +71,10 @@ class Traffic:
         count()
         observe(seconds)
         # An accepted event has its own traces; a line for each would cost more than its signature.
-        if call.status == _ACCEPTED and not self._says_all:
+        told = call.told or call.status == _ACCEPTED
+        if told and not self._says_all:
             return
-        say = self._log.debug if call.status == _ACCEPTED else self._log.info
+        say = self._log.debug if told else self._log.info
         say(
             "http_request",
             request_id=call.request_id,

@@ -60,6 +60,7 @@ def environ(environ: dict[str, str], zoom: Authority, tmp_path: Path, monkeypatc
         "CUSTOMHOUSE_PROVIDERS_FILE": str(file),
         "CUSTOMHOUSE_PUBLIC_URL": PUBLIC,
         "CUSTOMHOUSE_RETURN_URLS": RETURN,
+        "CUSTOMHOUSE_TOKEN_EXPORT": "on",
     }
 
 

@@ -14,6 +14,7 @@ from customhouse.config import Address
 from customhouse.web.asgi import create
 from customhouse.web.server import listening
 
+ALL_SCOPES = ["events:write", "connections:read", "connections:write", "tokens:read", "audit:read", "payloads:read", "admin"]
 PLATFORM_KEY = "ck_" + "platform-key-of-the-suite-0123456789"
 
 
@@ -68,7 +69,7 @@ async def make_tenant(platform: Api, name: str, scopes: list[str] | None = None)
         {
             "tenant_id": name,
             "name": "all",
-            "scopes": scopes or ["events:write", "connections:read", "connections:write", "audit:read", "payloads:read", "admin"],
+            "scopes": scopes or ALL_SCOPES,
         },
     )
     assert key.status_code == 201, key.text

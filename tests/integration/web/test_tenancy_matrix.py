@@ -87,6 +87,7 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("PATCH", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}", {"url": "http://127.0.0.1:9/", "paused": True}),
     ("DELETE", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
     ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
+    ("POST", "/v1/connections/{connection_id}/access-token"): _one("/v1/connections/{granted_id}/access-token"),
     ("POST", "/v1/connect-sessions"): [
         Row("/v1/connect-sessions", {"tenant_id": "{tenant_id}", **ADA}),
         Row("/v1/connect-sessions", {"tenant_id": "_platform", **ADA}),

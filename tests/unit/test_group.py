@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from customhouse.errors import Conflict, Overloaded
-from customhouse.outbound.group import GroupCommit
+from customhouse.group import GroupCommit
 
 pytestmark = pytest.mark.anyio
 
