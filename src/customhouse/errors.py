@@ -145,23 +145,6 @@ class ConnectionEnded(Conflict):
     code = "connection_ended"
 
 
-class ReauthorizationRequired(Conflict):
-    """The provider does not take what we hold any more: the user has to consent again, by a new connect session."""
-
-    code = "reauthorization_required"
-
-    def __init__(self, reason: str) -> None:
-        """Take the code of the reason, as the connection's health shows it."""
-        super().__init__(f"The user has to consent again ({reason}).")
-        self.reason = reason
-
-
-class TokenUnavailable(Overloaded):
-    """There is no valid token at this moment, and the provider gives no new one; repeat the call after `retry_after` seconds."""
-
-    code = "token_unavailable"
-
-
 class TokenNotExportable(Conflict):
     """The token of this connection is not handed out; call the provider through the proxy."""
 
@@ -185,6 +168,23 @@ class ConnectRefused(CustomhouseError):
         self.reason = reason
         self.back = back
         self.provider = provider
+
+
+class ReauthorizationRequired(Conflict):
+    """The user has to consent again: nothing can be had from the provider for this connection until then."""
+
+    code = "reauthorization_required"
+
+    def __init__(self, reason: str) -> None:
+        """Take the connection's reason: a code."""
+        super().__init__(f"The user has to consent again ({reason}): make a connect session for this connection.")
+        self.reason = reason
+
+
+class TokenUnavailable(Overloaded):
+    """There is no fresh access token just now; repeat the call after `retry_after` seconds."""
+
+    code = "token_unavailable"
 
 
 class IdempotencyConflict(Conflict):

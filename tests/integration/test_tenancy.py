@@ -162,6 +162,15 @@ _A_GRANT = """
       insert into consents (tenant_id, connection_id, grant_version, session_id, user_id, mode, requested, granted, manifest_version,
                             consented_at, confirmed_at)
       values ($1, $2, 1, $3, 'u1', 'observe', '{}', '{}', 1, now(), now())
+    ), used as (
+      insert into connection_uses (tenant_id, connection_id, last_used_at) values ($1, $2, now())
+    ), seen as (
+      insert into bulk_read_seen (tenant_id, window_at, actor_id, connection_id) values ($1, now(), 'key_suite', $2)
+    ), counted as (
+      insert into bulk_read_counts (tenant_id, actor_id, window_at, connections) values ($1, 'key_suite', now(), 1)
+    ), alarm as (
+      insert into bulk_read_alarms (tenant_id, actor_id, raised_at, window_at, connections, threshold)
+      values ($1, 'key_suite', now(), now(), 1, 1)
     ), tokens as (
       insert into integration_tokens (tenant_id, connection_id, token_generation, access_sealed, issued_at) values ($1, $2, 1, '', now())
     )

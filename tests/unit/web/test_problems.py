@@ -26,7 +26,8 @@ def test_every_error_has_a_status_or_is_internal_on_purpose(cls: type[Customhous
         assert "canary" not in problem.detail
     else:
         assert cls in KINDS
-        assert (problem.status, problem.code, problem.detail) == (KINDS[cls].status, cls.code, "canary")
+        assert (problem.status, problem.code) == (KINDS[cls].status, cls.code)
+        assert "canary" in problem.detail
 
 
 def test_one_code_means_one_status() -> None:
