@@ -67,6 +67,7 @@ def stripe_key(
 
 CALLBACKS = "http://127.0.0.1:8300/oauth/callback/"
 """Where the sandbox has the service's callbacks registered."""
+_BY_BASIC = frozenset({"zoom", "slack"})
 VERIFIER = "verifier-of-this-test-0123456789-0123456789-0123456789"
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 
@@ -93,6 +94,8 @@ class Peer:
         }
         if self.realm.name == "google":
             said |= {"scope": " ".join(self.application.scopes), "access_type": "offline", "prompt": "consent"}
+        if self.realm.name == "slack":
+            said |= {"scope": ",".join(self.application.scopes), "code_challenge": None, "code_challenge_method": None}
         return f"{self.urls['authorize_url']}?{urlencode({key: value for key, value in (said | changes).items() if value is not None})}"
 
     async def code(self, account: str = "ada", ticked: Sequence[str] | None = None, **changes: str | None) -> str:
@@ -101,7 +104,7 @@ class Peer:
 
     async def post(self, url: str, form: Mapping[str, str | None], *, secret: str | None = None, way: str | None = None) -> httpx.Response:
         """Make a call as the application, in the provider's own way unless another is said: `basic`, `body`, `none`."""
-        way = way or ("basic" if self.realm.name == "zoom" else "body")
+        way = way or ("basic" if self.realm.name in _BY_BASIC else "body")
         said = {key: value for key, value in form.items() if value is not None}
         secret = self.application.secret if secret is None else secret
         if way == "body":
@@ -111,7 +114,8 @@ class Peer:
 
     async def exchange(self, code: str | None, /, **changes: str | None) -> httpx.Response:
         """Exchange a code."""
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self.redirect, "code_verifier": VERIFIER}
+        verifier = None if self.realm.name == "slack" else VERIFIER
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self.redirect, "code_verifier": verifier}
         return await self.post(self.urls["token_url"], form | changes)
 
     async def refresh(self, token: str) -> httpx.Response:
@@ -120,6 +124,8 @@ class Peer:
 
     async def revoke(self, token: str) -> httpx.Response:
         """End a grant."""
+        if self.realm.name == "slack":
+            return await self.call("POST", "/api/auth.revoke", token)
         return await self.post(self.urls["revoke_url"], {"token": token}, way="basic" if self.realm.name == "zoom" else "none")
 
     async def connect(self, account: str = "ada", **changes: str | None) -> dict[str, str]:

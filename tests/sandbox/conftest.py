@@ -42,6 +42,11 @@ def stripe(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     return Peer(sandbox, "stripe", browser)
 
 
+@pytest.fixture
+def slack(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
+    return Peer(sandbox, "slack", browser)
+
+
 @pytest.fixture(params=["zoom", "gmail"])
 def peer(request: pytest.FixtureRequest, sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     """One of each provider: what every authorization server does."""

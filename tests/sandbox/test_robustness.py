@@ -56,6 +56,11 @@ MEMBERS = st.sampled_from(
         "mode",
         "customer",
         "capture_method",
+        "channel",
+        "text",
+        "blocks",
+        "thread_ts",
+        "metadata",
     ]
 )
 PARAMETERS = st.sampled_from(
@@ -88,6 +93,10 @@ PARAMETERS = st.sampled_from(
         "starting_after",
         "ending_before",
         "email",
+        "user_scope",
+        "user",
+        "test",
+        "token",
     ]
 )
 BODIES = (

@@ -299,11 +299,12 @@ def _exchange(ask: Ask, dialect: Dialect, application: Application, said: dict[s
     code.grant = grant
     refresh = None
     if dialect.gives_refresh(realm, code) and FaultKind.REFRESH_TOKEN_MISSING not in ask.faults:
-        refresh = _refreshing(ask, dialect, grant, grant.scopes)
-    return _tokens(ask, dialect, grant, grant.scopes, refresh, code)
+        refresh = refreshing(ask, dialect, grant, grant.scopes)
+    return tokens(ask, dialect, grant, grant.scopes, refresh, code)
 
 
-def _refreshing(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...]) -> Token:
+def refreshing(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...]) -> Token:
+    """Make a refresh token."""
     realm = ask.realm
     return realm.issue(grant, Kind.REFRESH, scopes, dialect.refresh_seconds(realm), dialect.value(realm, Kind.REFRESH, scopes))
 
@@ -345,10 +346,10 @@ def _refresh(ask: Ask, dialect: Dialect, application: Application, said: dict[st
     refresh = None
     if dialect.rotates:
         held.spent = dialect.spends
-        refresh = _refreshing(ask, dialect, held.grant, held.scopes)
+        refresh = refreshing(ask, dialect, held.grant, held.scopes)
     if FaultKind.REFRESH_TOKEN_MISSING in ask.faults:
         refresh = None
-    return _tokens(ask, dialect, held.grant, scopes, refresh, None)
+    return tokens(ask, dialect, held.grant, scopes, refresh, None)
 
 
 def _trouble(realm: Realm, held: Token) -> Trouble | None:
@@ -378,7 +379,8 @@ def _tolerated(realm: Realm, held: Token) -> bool:
     return realm.facts.get("spent_refresh_token") == "tolerated" and held.number == newest - 1
 
 
-def _tokens(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...], refresh: Token | None, code: Code | None) -> Reply:
+def tokens(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...], refresh: Token | None, code: Code | None) -> Reply:
+    """Return a token reply with a new access token (RFC 6749 §5.1)."""
     realm = ask.realm
     lifetime = dialect.lifetime(realm)
     access = realm.issue(grant, Kind.ACCESS, scopes, lifetime, dialect.value(realm, Kind.ACCESS, scopes))

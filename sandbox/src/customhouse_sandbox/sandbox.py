@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from customhouse_sandbox import google, oauth, stripe, zoom
+from customhouse_sandbox import google, oauth, slack, stripe, zoom
 from customhouse_sandbox.clock import Clock
 from customhouse_sandbox.faults import Fault, FaultKind, Operation, check
 from customhouse_sandbox.http import HOST
@@ -20,7 +20,12 @@ from customhouse_sandbox.outgoing import Delivery, Outgoing, send
 from customhouse_sandbox.routing import Vendor
 from customhouse_sandbox.state import Application, End, Grant, Kind, Mint, Realm, Token
 
-VENDORS: Final[tuple[Vendor, ...]] = (zoom.VENDOR, google.VENDOR, stripe.VENDOR)
+VENDORS: Final[tuple[Vendor, ...]] = (
+    zoom.VENDOR,
+    google.VENDOR,
+    slack.VENDOR,
+    stripe.VENDOR,
+)
 _VENDOR: Final = {vendor.name: vendor for vendor in VENDORS}
 PUBLIC_URL: Final = "http://127.0.0.1:8300"
 """Where the service is unless it says otherwise: its callbacks are registered below it."""
