@@ -15,17 +15,23 @@ from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock, SystemClock
 from customhouse.config import AwsKey, Environment, Settings, secret_at
+from customhouse.connections.brakes import Brakes
 from customhouse.connections.bulk import Alarms
 from customhouse.connections.bulk import Rules as BulkRules
 from customhouse.connections.confirming import Confirming
 from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
-from customhouse.connections.reading import Reader, Unrenewed
+from customhouse.connections.ports import Announce
+from customhouse.connections.reading import Reader
+from customhouse.connections.refreshing import Refresher
 from customhouse.connections.register import Register
+from customhouse.connections.renewing import CALL_SECONDS, Renewing
 from customhouse.connections.returning import Returning
 from customhouse.connections.revoking import Revoker
 from customhouse.connections.sessions import Sessions
+from customhouse.connections.settling import Settling
 from customhouse.connections.speaking import Speaker
+from customhouse.connections.storing import Storing
 from customhouse.connections.sweeping import Sweeping
 from customhouse.connections.telling import Telling
 from customhouse.connections.views import Grants
@@ -310,7 +316,7 @@ class App:
             self._on_ready()
             heard.set()
 
-        self._run("listen", lambda: self.database.listen(self._on_change, self._on_lost, ready))
+        self._run("listen", lambda: self.database.listen(self._on_change, self._on_lost, ready, self.refresher.told))
         self._run("presence", self.presence.run)
         self._run("claims", self._claims.run)
         self._run("health", self.health.run)
@@ -325,7 +331,7 @@ class App:
 
     async def stop(self) -> None:
         """Take nothing more in, finish what is under way, give the rest back, close."""
-        await self.acceptor.close()
+        await asyncio.gather(self.acceptor.close(), self.refresher.close())
         await self.register.close()
         for task in self._tasks:
             if task.get_name() in {"claims", "jobs"}:
@@ -340,6 +346,7 @@ class App:
             self._share.write(self.metrics.render().decode())
         await self.egress.aclose()
         await self.fetcher.aclose()
+        await self.patient_fetcher.aclose()
         await self.vault.close()
         await self.database.close()
         _log.info("stopped", process_id=ids.show("prc", self.process_id))
@@ -422,6 +429,7 @@ class App:
         self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)
         self.ending = Ending(database, vault, clock, catalogue, self.revoker, told)
         self.grants = Grants(database, vault, clock, told)
+        self._wire_refresh(told, failpoints, https_required=https_required)
         self._wire_reading(failpoints, told)
 
     def _wire_reading(self, failpoints: Failpoints, told: Telling) -> None:
@@ -430,7 +438,18 @@ class App:
         rules = BulkRules(settings.bulk_read_window, settings.bulk_read_cap, settings.bulk_read_stop)
         alarms = Alarms(self.database, self.clock, told, self.metrics, rules)
         self.register = Register(self.database, self.clock, self.metrics, failpoints, alarms, rules)
-        self.reader = Reader(self.database, self.vault, self.clock, self.catalogue, Unrenewed(), self.register)
+        self.reader = Reader(self.database, self.vault, self.clock, self.catalogue, self.refresher, self.register)
+
+    def _wire_refresh(self, told: Announce, failpoints: Failpoints, *, https_required: bool) -> None:
+        """Wire what keeps access tokens fresh."""
+        database, vault, clock, metrics = self.database, self.vault, self.clock, self.metrics
+        self.patient_fetcher = Fetcher(https_required=https_required, clock=clock, total_timeout=CALL_SECONDS)
+        speaker = Speaker(self.catalogue, self.patient_fetcher)
+        self.brakes = Brakes(database, clock)
+        storing = Storing(database, vault, clock, speaker, self.revoker, told, failpoints, metrics)
+        settling = Settling(database, clock, storing, self.revoker, told, self.brakes, metrics)
+        self.renewing = Renewing(database, vault, clock, self.catalogue, speaker, settling, self.brakes, failpoints, metrics)
+        self.refresher = Refresher(self.renewing, clock)
 
     def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:

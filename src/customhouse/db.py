@@ -17,6 +17,8 @@ from customhouse.types import Secret, TenantId
 Row = Mapping[str, Any]
 SCHEMA: Final = "customhouse"
 CHANGES: Final = "customhouse_changed"
+REFRESHED: Final = "customhouse_refreshed"
+"""Where it is told that the refresh of a connection has ended, well or not; the payload is the connection's id."""
 _COMMAND_TIMEOUT: Final = 30.0
 _ACQUIRE_TIMEOUT: Final = 10.0
 _RECONNECT_FIRST: Final = 0.05
@@ -197,13 +199,20 @@ class Database:
         finally:
             conn.terminate()
 
-    async def listen(self, on_change: Callable[[str], None], on_lost: Callable[[], None], on_ready: Callable[[], None]) -> None:
+    async def listen(
+        self,
+        on_change: Callable[[str], None],
+        on_lost: Callable[[], None],
+        on_ready: Callable[[], None],
+        on_refreshed: Callable[[str], None] | None = None,
+    ) -> None:
         """Hear changes until cancelled, on a connection of its own; reconnect when it is lost.
 
         Args:
             on_change: called with the tenant that changed.
             on_lost: called when changes may be missed from now on.
             on_ready: called when changes are heard (again).
+            on_refreshed: called with the id of a connection whose refresh has ended.
         """
         delay = _RECONNECT_FIRST
         while True:
@@ -213,6 +222,8 @@ class Database:
                 conn = await asyncpg.connect(self._dsn.reveal().decode(), timeout=_ACQUIRE_TIMEOUT, server_settings={"search_path": SCHEMA})
                 conn.add_termination_listener(lambda _conn, ended=ended: ended.set())
                 await conn.add_listener(CHANGES, lambda _conn, _pid, _channel, payload: on_change(str(payload)))
+                if on_refreshed is not None:
+                    await conn.add_listener(REFRESHED, lambda _conn, _pid, _channel, payload: on_refreshed(str(payload)))
                 delay = _RECONNECT_FIRST
                 on_ready()
                 while not ended.is_set():

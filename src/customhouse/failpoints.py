@@ -25,6 +25,10 @@ NAMES: Final = frozenset(
         "deliver.after_send",
         "read.before_commit",
         "read.after_commit",
+        "refresh.after_claim",
+        "refresh.after_call",
+        "refresh.before_commit",
+        "refresh.after_commit",
         "record.before_commit",
         "record.after_commit",
     }

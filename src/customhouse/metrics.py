@@ -101,6 +101,17 @@ PII_REMOVED: Final = Metric("pii_fields_removed_total", Kind.COUNTER, "Fields re
 NOTICE_MAILS: Final = Metric(
     "notice_mails_total", Kind.COUNTER, "E-mails about notices: `sent`, `put_off` (a try in vain), `failed`", ("outcome",), "mails"
 )
+TOKEN_REFRESHES: Final = Metric(
+    "token_refreshes_total",
+    Kind.COUNTER,
+    "Calls that renew access tokens, by what came of them: `stored`, `later`, `lost`, `ended`, `unacceptable`, `refused` (our "
+    "registration), `superseded`",
+    ("provider", "outcome"),
+    "calls",
+)
+TOKEN_REFRESH_SECONDS: Final = Metric(
+    "token_refresh_seconds", Kind.HISTOGRAM, "Time of one call that renews an access token", (), "seconds", _FAST
+)
 JOBS: Final = Metric("jobs_total", Kind.COUNTER, "Background jobs ended", ("job", "outcome"), "jobs")
 PROCESSES_REPLACED: Final = Metric("processes_replaced_total", Kind.COUNTER, "Processes started for others that had died", (), "processes")
 BUILD: Final = Metric("build_info", Kind.GAUGE, "Always 1; the labels say what runs", ("version", "python"))
@@ -129,6 +140,8 @@ TABLE: Final = (
     KMS_CALLS,
     VAULT_CACHE,
     PII_REMOVED,
+    TOKEN_REFRESHES,
+    TOKEN_REFRESH_SECONDS,
     NOTICE_MAILS,
     JOBS,
     PROCESSES_REPLACED,

@@ -28,8 +28,17 @@ from tests.scenes import connect, make_tenant, publish, settled, until
 
 pytestmark = pytest.mark.anyio
 
-WITHOUT_TENANT = {"processes", "schema_migrations", "brakes", "pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
-"""Processes, versions, what is held back everywhere, and the job queue, whose arguments are ids only (rulings §1).
+WITHOUT_TENANT = {
+    "processes",
+    "schema_migrations",
+    "brakes",
+    "provider_brakes",
+    "pgqueuer",
+    "pgqueuer_log",
+    "pgqueuer_schedules",
+    "pgqueuer_statistics",
+}
+"""Processes, versions, what is held back everywhere or at one provider, and the job queue, whose arguments are ids only (rulings §1).
 Whatever is added here needs a reason."""
 
 _TAKEN = (
@@ -57,6 +66,7 @@ CROSSING = {
     "connections_of_account_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "connections_to_end_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "revocations_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, revocation_id uuid)"),
+    "refreshes_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, provider text, generation bigint)"),
     "outgrown_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "claim_revocation_v1": ("customhouse_revoker", _TAKEN),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
@@ -82,6 +92,8 @@ POLICIES = {
     ("revocation_escrow", "revoker", "customhouse_revoker", "ALL"),
     ("disconnect_receipts", "crossing", "customhouse_crossing", "SELECT"),
     ("consents", "crossing", "customhouse_crossing", "SELECT"),
+    ("integration_tokens", "crossing", "customhouse_crossing", "SELECT"),
+    ("token_refreshes", "crossing", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
@@ -118,6 +130,11 @@ CROSSING_RIGHTS = {
     ("pending_grants.shared_index", "SELECT"),
     *((f"disconnect_receipts.{name}", "SELECT") for name in ("tenant_id", "connection_id", "key_released", "operation_id", "updated_at")),
     *((f"consents.{name}", "SELECT") for name in ("tenant_id", "connection_id", "confirmed_at")),
+    *((f"token_refreshes.{name}", "SELECT") for name in ("tenant_id", "connection_id", "lease_until", "not_before")),
+    *(
+        (f"integration_tokens.{name}", "SELECT")
+        for name in ("tenant_id", "connection_id", "token_generation", "access_expires_at", "issued_at")
+    ),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),
     ("event_keys", "SELECT"),
@@ -171,6 +188,8 @@ _A_GRANT = """
     ), alarm as (
       insert into bulk_read_alarms (tenant_id, actor_id, raised_at, window_at, connections, threshold)
       values ($1, 'key_suite', now(), now(), 1, 1)
+    ), refreshes as (
+      insert into token_refreshes (tenant_id, connection_id, generation, started_at, attempts) values ($1, $2, 1, now(), 1)
     ), tokens as (
       insert into integration_tokens (tenant_id, connection_id, token_generation, access_sealed, issued_at) values ($1, $2, 1, '', now())
     )

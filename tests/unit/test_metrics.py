@@ -40,6 +40,7 @@ def test_no_metric_has_a_label_that_could_name_a_customer() -> None:
         "job",
         "version",
         "python",
+        "provider",
     }
 
 

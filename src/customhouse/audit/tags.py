@@ -145,6 +145,30 @@ BULK_READ: Final = _tag(
     "window_seconds",
     "stopped_until",
 )
+TOKEN_REFRESHED: Final = _tag(
+    "token.refreshed",
+    34,
+    "An access token was renewed.",
+    "provider",
+    "token_generation",
+    "granted",
+    "missing",
+    "api_host_changed",
+)
+RENEWAL_REFUSED: Final = _tag(
+    "renewal.refused",
+    35,
+    "A renewed token may not be kept: it was more than was asked for, or another account's; the grant is revoked.",
+    "provider",
+    "reason",
+    "wider",
+    "forbidden",
+)
+RENEWAL_SUPERSEDED: Final = _tag(
+    "renewal.superseded", 36, "A renewed token came too late; it was dropped or revoked.", "provider", "reason", "revoked"
+)
+PROVIDER_REFUSES: Final = _tag("provider.refuses_registration", 37, "A provider does not accept our registration.", "provider", "reason")
+PROVIDER_ACCEPTS: Final = _tag("provider.accepts_registration", 38, "A provider accepts our registration again.", "provider")
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

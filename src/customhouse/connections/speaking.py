@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -15,7 +16,7 @@ from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.failures import Failure, classify, fits, read, refused
 from customhouse.providers.manifest import Provider
 from customhouse.providers.replies import Account, TokenReply, parse_identity, parse_introspection, parse_token_reply
-from customhouse.providers.vocabulary import Kind, Reason, Step
+from customhouse.providers.vocabulary import Kind, Reason, Rotation, Step
 from customhouse.types import Secret
 
 _AWAY: Final = Failure(Kind.TRANSIENT, Reason.UNAVAILABLE)
@@ -27,6 +28,15 @@ class Lost:
     """The call may have reached the provider, and its answer did not reach us."""
 
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a refresh call came to."""
+
+    found: TokenReply | Failure | Lost
+    retry_after: int | None = None
+    """Seconds that the provider asks to wait."""
 
 
 class Speaker:
@@ -53,6 +63,24 @@ class Speaker:
             # Whatever was said, it was not "no": the code may have been spent.
             return Lost(found)
         return found
+
+    async def refresh(self, provider: Provider, token: Secret, scopes: Iterable[str]) -> Renewal:
+        """Show a refresh token. `Lost`: it may have been taken, and what came for it is not here.
+
+        Args:
+            provider: the manifest.
+            token: the refresh token. Where it is good for one use, a reply without a new one leaves none.
+            scopes: of the connection, for providers that want them repeated.
+        """
+        reply = await self._send(provider, calls.refresh(provider, self.client(provider), token=token, scopes=scopes))
+        if reply.status is None or reply.error is not None:
+            return Renewal(_AWAY if reply.status is None and reply.error in NOTHING_SENT else Lost(_AWAY), reply.retry_after)
+        headers = {} if reply.content_type is None else {"content-type": reply.content_type}
+        shown = None if provider.oauth2.refresh.rotation is Rotation.SINGLE_USE else token
+        found = parse_token_reply(provider, Step.REFRESH, reply.status, reply.body, headers, shown=shown)
+        if isinstance(found, Failure) and found.kind is Kind.TRANSIENT and found.reason is not Reason.RATE_LIMITED:
+            return Renewal(Lost(found), reply.retry_after)
+        return Renewal(found, reply.retry_after)
 
     async def identify(self, provider: Provider, reply: TokenReply) -> Account | Failure:
         """Return who was connected."""

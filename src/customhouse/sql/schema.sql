@@ -1304,6 +1304,38 @@ $$;
 
 ALTER FUNCTION customhouse.recover_leases_v2(p_silence interval) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.refreshes_due_v1(p_moment timestamp with time zone, p_provider text[], p_unused interval[], p_each integer) RETURNS TABLE(tenant_id text, connection_id uuid, provider text, generation bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  with candidate as (
+    select t.tenant_id, t.connection_id, t.token_generation, t.access_expires_at, t.issued_at
+    from customhouse.integration_tokens t where t.access_expires_at <= p_moment + interval '10 minutes'
+    union
+    select t.tenant_id, t.connection_id, t.token_generation, t.access_expires_at, t.issued_at
+    from customhouse.integration_tokens t
+    where t.access_expires_at is not null and t.issued_at <= p_moment - (select min(u) * 0.9 from unnest(p_unused) u)
+  ), drawn as (
+    select c.*, n.provider, asked.unused,
+           (hashtextextended(c.connection_id::text, c.token_generation) & 1023) / 1024.0 as draw
+    from candidate c
+    join customhouse.connections n on n.tenant_id = c.tenant_id and n.connection_id = c.connection_id
+    join unnest(p_provider, p_unused) asked (provider, unused) on asked.provider = n.provider
+    left join customhouse.token_refreshes r on r.tenant_id = c.tenant_id and r.connection_id = c.connection_id
+    where n.status in ('active', 'degraded') and (r.lease_until is null or r.lease_until <= now())
+      and (r.not_before is null or r.not_before <= now())
+  ), due as (
+    select d.tenant_id, d.connection_id, d.provider, d.token_generation,
+           row_number() over (partition by d.provider order by d.access_expires_at nulls last, d.connection_id) as place
+    from drawn d
+    where d.access_expires_at <= p_moment + least(interval '5 minutes', (d.access_expires_at - d.issued_at) / 4) * (1 + d.draw)
+       or d.issued_at <= p_moment - d.unused * (1 - d.draw / 10)
+  )
+  select d.tenant_id, d.connection_id, d.provider, d.token_generation from due d where d.place <= p_each order by d.place
+$$;
+
+ALTER FUNCTION customhouse.refreshes_due_v1(p_moment timestamp with time zone, p_provider text[], p_unused interval[], p_each integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.release_batch_v1(p_process uuid, p_tenant text[], p_delivery uuid[], p_lease integer[], p_in interval) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -2046,6 +2078,16 @@ CREATE TABLE customhouse.processes (
     heartbeat_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE customhouse.provider_brakes (
+    provider text NOT NULL,
+    kind text NOT NULL,
+    reason text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    times integer DEFAULT 1 NOT NULL,
+    CONSTRAINT provider_brakes_kind_check CHECK ((kind = ANY (ARRAY['refused'::text, 'slow'::text])))
+);
+
 CREATE TABLE customhouse.revocation_escrow (
     tenant_id text NOT NULL,
     revocation_id uuid NOT NULL,
@@ -2107,6 +2149,27 @@ CREATE TABLE customhouse.tenants (
 );
 
 ALTER TABLE ONLY customhouse.tenants FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.token_refreshes (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    generation bigint NOT NULL,
+    holder uuid,
+    lease_until timestamp with time zone,
+    started_at timestamp with time zone NOT NULL,
+    attempts integer NOT NULL,
+    lost integer DEFAULT 0 NOT NULL,
+    lost_since timestamp with time zone,
+    stored_by uuid,
+    failures integer DEFAULT 0 NOT NULL,
+    reason text,
+    failing_since timestamp with time zone,
+    not_before timestamp with time zone,
+    checked_at timestamp with time zone,
+    CONSTRAINT token_refreshes_check CHECK (((holder IS NULL) = (lease_until IS NULL)))
+);
+
+ALTER TABLE ONLY customhouse.token_refreshes FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE ONLY customhouse.pgqueuer ALTER COLUMN id SET DEFAULT nextval('customhouse.pgqueuer_id_seq'::regclass);
 
@@ -2219,6 +2282,9 @@ ALTER TABLE ONLY customhouse.privacy_policies
 ALTER TABLE ONLY customhouse.processes
     ADD CONSTRAINT processes_pkey PRIMARY KEY (process_id);
 
+ALTER TABLE ONLY customhouse.provider_brakes
+    ADD CONSTRAINT provider_brakes_pkey PRIMARY KEY (provider, kind);
+
 ALTER TABLE ONLY customhouse.revocation_escrow
     ADD CONSTRAINT revocation_escrow_pkey PRIMARY KEY (tenant_id, revocation_id);
 
@@ -2230,6 +2296,9 @@ ALTER TABLE ONLY customhouse.tenant_keys
 
 ALTER TABLE ONLY customhouse.tenants
     ADD CONSTRAINT tenants_pkey PRIMARY KEY (tenant_id);
+
+ALTER TABLE ONLY customhouse.token_refreshes
+    ADD CONSTRAINT token_refreshes_pkey PRIMARY KEY (tenant_id, connection_id);
 
 CREATE INDEX api_keys_token_hash ON customhouse.api_keys USING btree (token_hash);
 
@@ -2280,6 +2349,10 @@ CREATE INDEX event_keys_expiry ON customhouse.event_keys USING btree (expires_at
 CREATE INDEX events_given_id ON ONLY customhouse.events USING btree (tenant_id, event_id) WHERE (event_id IS NOT NULL);
 
 CREATE INDEX idempotency_keys_expiry ON customhouse.idempotency_keys USING btree (expires_at);
+
+CREATE INDEX integration_tokens_age ON customhouse.integration_tokens USING btree (issued_at);
+
+CREATE INDEX integration_tokens_expiry ON customhouse.integration_tokens USING btree (access_expires_at);
 
 CREATE INDEX notices_age ON customhouse.notices USING btree (created_at);
 
@@ -2394,6 +2467,9 @@ ALTER TABLE ONLY customhouse.pending_grants
 ALTER TABLE ONLY customhouse.privacy_policies
     ADD CONSTRAINT privacy_policies_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
 
+ALTER TABLE ONLY customhouse.token_refreshes
+    ADD CONSTRAINT token_refreshes_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
+
 ALTER TABLE customhouse.api_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.attempts ENABLE ROW LEVEL SECURITY;
@@ -2446,11 +2522,15 @@ CREATE POLICY crossing ON customhouse.event_keys TO customhouse_crossing USING (
 
 CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.integration_tokens FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing ON customhouse.notices FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.pending_grants FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.revocation_escrow FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.token_refreshes FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing_certificates ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((certificate_expires_at IS NOT NULL));
 
@@ -2540,6 +2620,8 @@ CREATE POLICY own_tenant ON customhouse.tenant_keys TO customhouse_service USING
 
 CREATE POLICY own_tenant ON customhouse.tenants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.token_refreshes TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 ALTER TABLE customhouse.payloads ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.pending_grants ENABLE ROW LEVEL SECURITY;
@@ -2557,6 +2639,8 @@ CREATE POLICY revoker ON customhouse.revocation_escrow TO customhouse_revoker US
 ALTER TABLE customhouse.tenant_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.tenants ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.token_refreshes ENABLE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SCHEMA customhouse TO customhouse_service;
 GRANT USAGE ON SCHEMA customhouse TO customhouse_crossing;
@@ -2622,6 +2706,9 @@ GRANT ALL ON FUNCTION customhouse.record_reads_v1(a_tenant text[], a_entry uuid[
 
 REVOKE ALL ON FUNCTION customhouse.recover_leases_v2(p_silence interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.recover_leases_v2(p_silence interval) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.refreshes_due_v1(p_moment timestamp with time zone, p_provider text[], p_unused interval[], p_each integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.refreshes_due_v1(p_moment timestamp with time zone, p_provider text[], p_unused interval[], p_each integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.resolve_api_key_v1(p_token_hash bytea) TO customhouse_service;
@@ -2783,6 +2870,16 @@ GRANT SELECT,DELETE ON TABLE customhouse.idempotency_keys TO customhouse_crossin
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.integration_tokens TO customhouse_service;
 
+GRANT SELECT(tenant_id) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
+
+GRANT SELECT(token_generation) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
+
+GRANT SELECT(access_expires_at) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
+
+GRANT SELECT(issued_at) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.notices TO customhouse_service;
 
 GRANT SELECT(tenant_id) ON TABLE customhouse.notices TO customhouse_crossing;
@@ -2832,6 +2929,8 @@ GRANT SELECT,INSERT ON TABLE customhouse.privacy_policies TO customhouse_service
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.processes TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.processes TO customhouse_crossing;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.provider_brakes TO customhouse_service;
+
 GRANT INSERT,DELETE,UPDATE ON TABLE customhouse.revocation_escrow TO customhouse_service;
 GRANT SELECT ON TABLE customhouse.revocation_escrow TO customhouse_revoker;
 
@@ -2878,3 +2977,13 @@ GRANT SELECT ON TABLE customhouse.schema_migrations TO customhouse_service;
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.tenant_keys TO customhouse_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.tenants TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.token_refreshes TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.token_refreshes TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.token_refreshes TO customhouse_crossing;
+
+GRANT SELECT(lease_until) ON TABLE customhouse.token_refreshes TO customhouse_crossing;
+
+GRANT SELECT(not_before) ON TABLE customhouse.token_refreshes TO customhouse_crossing;
