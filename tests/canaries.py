@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 _SHORTEST = 8
 """Shorter texts turn up by chance."""
+_READABLE = re.compile(rb"[\x20-\x7e]{8,}")
 
 
 def forms(value: str) -> dict[str, bytes]:
@@ -41,12 +43,18 @@ def forms(value: str) -> dict[str, bytes]:
 
 def traces(values: dict[str, str], evidence: dict[str, bytes]) -> list[str]:
     """Return a line for each value that shows somewhere: its name, its form, the place. The value itself is not repeated."""
+    # What is readable can only stand in readable stretches, and files of a database are hardly readable at all.
+    places: dict[bytes, list[str]] = {}
+    for place, content in evidence.items():
+        places.setdefault(content, []).append(place)
+    readable = [(b"\n".join(_READABLE.findall(content)), content, names) for content, names in places.items()]
     return [
         f"{name} ({form}) in {place}"
         for name, value in values.items()
         for form, text in forms(value).items()
-        for place, content in evidence.items()
-        if text in content
+        for within, content, names in readable
+        if text in (within if _READABLE.fullmatch(text) else content)
+        for place in names
     ]
 
 

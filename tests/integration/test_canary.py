@@ -11,10 +11,10 @@ import base64
 import json
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import asyncpg
 import httpx
@@ -26,9 +26,10 @@ from customhouse.embedded.binaries import binaries
 from customhouse.embedded.cluster import Cluster
 from customhouse.embedded.throwaway import throwaway_cluster
 from customhouse.types import Secret
-from tests.authority import CLIENT_SECRET, ZOOM, Authority, authority
+from customhouse_sandbox.faults import FaultKind, Operation
 from tests.canaries import files_below, forms, traces
 from tests.receivers import Received, Recorder, recorder, status
+from tests.sandboxes import Landing, Sandbox, consent, running
 from tests.services import Service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -63,7 +64,6 @@ SENT = {
     "url query": "token=canary-url-query-secret",
     "correlation": "canary.correlation@private.example",
     "description in a body that is too large": "canary-too-large-value",
-    "client secret": CLIENT_SECRET,
     "user's name": "Kanarina Vogelsang-Öztürk",
     "user's mail": "canary.user@private.example",
     "account's mail": "canary.account@private.example",
@@ -81,6 +81,8 @@ class Evidence:
     secrets: dict[str, str] = field(default_factory=dict)
     answers: dict[str, bytes] = field(default_factory=dict)
     dump: bytes = b""
+    tables: dict[str, bytes] = field(default_factory=dict)
+    """Every value of every table, as a superuser reads it."""
     files: dict[str, bytes] = field(default_factory=dict)
     server_log: bytes = b""
     service_log: bytes = b""
@@ -120,9 +122,9 @@ def person() -> dict[str, Any]:
 class Run:
     """One service, used by somebody who sends secrets everywhere."""
 
-    def __init__(self, service: Service, receiver: Recorder, http: httpx.AsyncClient, provider: Authority) -> None:
+    def __init__(self, service: Service, receiver: Recorder, http: httpx.AsyncClient, sandbox: Sandbox) -> None:
         self.service = service
-        self.provider = provider
+        self.sandbox = sandbox
         self.receiver = receiver
         self.http = http
         self.evidence = Evidence(secrets={"platform key": PLATFORM_KEY})
@@ -237,48 +239,108 @@ class Run:
         evidence.delivered = list(self.receiver.received)
 
     async def connect(self, key: str) -> None:
-        """Connect a user, and let each flow go wrong in another way."""
-        provider, secrets = self.provider, self.evidence.secrets
-        user = {"id": "u1", "display_name": SENT["user's name"], "email": SENT["user's mail"]}
-        for turn, (scope, confirmed_by, changes) in enumerate(
-            (
-                (ZOOM, "u1", {}),
-                (ZOOM, "u2", {}),
-                (f"{ZOOM} meeting:write", None, {}),
-                (ZOOM, None, {"code": None, "error": SENT["error of a provider"], "error_description": SENT["user's mail"]}),
-                (ZOOM, None, {}),
-            )
+        """Connect users, and let each flow go wrong in another way."""
+        await self.granted(key, "google-calendar", mode="act")
+        held = await self.granted(key, "gmail")
+        await self.granted(key, "gmail", connection_id=held["connection_id"], mode="act")
+        # Ended for good, and ended while the provider says so and does nothing: those tokens stay in escrow.
+        for lies in (False, True):
+            ended = await self.granted(key, "zoom")
+            if lies:
+                self.sandbox.order("zoom", FaultKind.REVOCATION_LIES, times=None)
+            await self.call("DELETE", f"/v1/connections/{ended['connection_id']}", key=key)
+        self.sandbox.clear()
+        echo = json.dumps({"error": "invalid_grant", "error_description": SENT["error of a provider"], "reason": SENT["user's mail"]})
+        for provider, fault, operation, values in (
+            ("gmail", FaultKind.SCOPE_MORE, Operation.EXCHANGE, {"scopes": ["https://mail.google.com/"]}),
+            ("google-drive", FaultKind.SCOPE_MORE, Operation.EXCHANGE, {"scopes": ["https://www.googleapis.com/auth/contacts.readonly"]}),
+            ("google-drive", FaultKind.LOST, Operation.EXCHANGE, {}),
+            ("google-meet", FaultKind.UNREACHED, Operation.EXCHANGE, {}),
+            ("google-meet", FaultKind.STATUS, Operation.EXCHANGE, {"status": 500}),
+            ("zoom", FaultKind.REPLY, Operation.EXCHANGE, {"body": echo, "status": 400}),
+            ("google-drive", FaultKind.REPLY, Operation.EXCHANGE, {"body": SENT["error of a provider"]}),
+            ("google-drive", FaultKind.REPLY, Operation.IDENTITY, {"body": echo, "status": 403}),
+            ("google-drive", FaultKind.IDENTITY_MISSING, Operation.IDENTITY, {}),
         ):
-            provider.scope = scope
-            made = await self.call("POST", "/v1/connect-sessions", {"user": user, "provider": "zoom"}, key=key, kept=False)
-            link = urlsplit(made["connect_url"]).path
-            page = await self.http.get(self.service.base + link)
-            csrf = page.text.split('name="csrf" value="')[1].split('"')[0]
-            sent = await self.http.post(self.service.base + link, data={"csrf": csrf}, headers={"Origin": self.service.base})
-            query = provider.decide(sent.headers["location"], **changes)
-            found = dict(parse_qsl(query))
-            secrets |= {f"link {turn}": link.rpartition("/")[2], f"form {turn}": csrf, f"state {turn}": found["state"]}
-            if "code" in found:
-                secrets[f"code {turn}"] = found["code"]
-            for tries in range(2):
-                back = await self.http.get(f"{self.service.base}/oauth/callback/zoom?{query}")
-                self.evidence.answers[f"callback {turn} {tries}"] = back.content + repr(sorted(back.headers.items())).encode()
-            if confirmed_by is not None:
-                path = f"/v1/connect-sessions/{made['session_id']}/confirm"
-                await self.call("POST", path, {"user_id": confirmed_by}, key=key, kept=False)
+            self.sandbox.order(provider, fault, operation, **values)
+            await self.returned(*(await self.begun(key, provider))[1:])
+        # Left alone, confirmed as somebody else, and answered by a provider that says too much.
+        await self.returned(*(await self.begun(key, "google-drive"))[1:])
+        made, _, landing = await self.begun(key, "google-meet")
+        await self.returned("google-meet", landing)
+        await self.call("POST", f"/v1/connect-sessions/{made['session_id']}/confirm", {"user_id": "u2"}, key=key)
+        _, _, landing = await self.begun(key, "zoom", decision="deny")
+        await self.returned("zoom", landing)
+        _, _, landing = await self.begun(key, "zoom")
+        said = {"state": landing["state"], "error": SENT["error of a provider"], "error_description": SENT["user's mail"]}
+        await self.returned("zoom", Landing(f"{landing.place}?{urlencode(said)}"))
+        _, page, link = await self.opened(key, "gmail")
+        await self.press(link, page, decision="decline")
+        await self.press(link, page)
         await self.call("GET", "/v1/notices?user_id=u1", key=key)
-        secrets["browser"] = next(iter(self.http.cookies.values()))
+        self.evidence.secrets["browser"] = next(iter(self.http.cookies.values()))
         self.http.cookies.clear()
-        forged = await self.http.get(f"{self.service.base}/oauth/callback/zoom?state={SENT['forged state']}&code={SENT['aws key']}")
-        self.evidence.answers["forged callback"] = forged.content
-        secrets |= {f"token {index}": token for index, token in enumerate(provider.issued)}
-        secrets |= {f"verifier {index}": verifier for index, verifier in enumerate(provider.verifiers)}
+        forged = Landing(f"{self.service.base}/oauth/callback/zoom?state={SENT['forged state']}&code={SENT['aws key']}")
+        await self.returned("zoom", forged)
+        await self.returned("zoom", (await self.begun(key, "zoom"))[2], without_cookie=True)
+        for place, value in enumerate(dict.fromkeys(self.sandbox.secrets())):
+            self.evidence.secrets[f"of the sandbox {place}"] = value
+
+    async def granted(self, key: str, provider: str, **body: Any) -> Any:
+        """Connect from end to end; return the connection, whose answer names the account and is not searched."""
+        made, _, landing = await self.begun(key, provider, **body)
+        await self.returned(provider, landing)
+        path = f"/v1/connect-sessions/{made['session_id']}/confirm"
+        return await self.call("POST", path, {"user_id": "u1"}, key=key, kept=False)
+
+    async def opened(self, key: str, provider: str, **body: Any) -> tuple[Any, httpx.Response, str]:
+        """Invite somebody, and open the link in the browser; the page names the person and is not searched."""
+        user = {"id": "u1", "display_name": SENT["user's name"], "email": SENT["user's mail"]}
+        made = await self.call("POST", "/v1/connect-sessions", {"user": user, "provider": provider, **body}, key=key, kept=False)
+        link = self.service.base + urlsplit(made["connect_url"]).path
+        self.keep("link", link.rpartition("/")[2])
+        return made, await self.http.get(link), link
+
+    async def press(self, link: str, page: httpx.Response, decision: str = "consent") -> httpx.Response:
+        """Send our form."""
+        csrf = page.text.split('name="csrf" value="')[1].split('"')[0]
+        self.keep("form", csrf)
+        answer = await self.http.post(link, data={"csrf": csrf, "decision": decision}, headers={"Origin": self.service.base})
+        self.evidence.answers[f"{decision} {len(self.evidence.answers)}"] = answer.content
+        return answer
+
+    async def begun(self, key: str, provider: str, decision: str = "allow", **body: Any) -> tuple[Any, str, Landing]:
+        """Go on to the provider and decide there."""
+        made, page, link = await self.opened(key, provider, **body)
+        sent = await self.press(link, page)
+        landing = await consent(self.http, sent.headers["location"], decision=decision)
+        self.keep("state", landing["state"])
+        return made, provider, landing
+
+    async def returned(self, provider: str, landing: Landing, *, without_cookie: bool = False) -> None:
+        """Take the browser back, twice."""
+        if without_cookie:
+            self.http.cookies.clear()
+        for tries in range(2):
+            back = await self.http.get(landing.url)
+            name = f"callback of {provider} {len(self.evidence.answers)} {tries}"
+            self.evidence.answers[name] = back.content + repr(sorted(back.headers.items())).encode()
+
+    def keep(self, what: str, value: str) -> None:
+        """Remember a value that may be nowhere."""
+        self.evidence.secrets[f"{what} {len(self.evidence.secrets)}"] = value
 
 
 async def collect(evidence: Evidence, cluster: Cluster) -> None:
     """Gather what PostgreSQL holds and has printed: a dump, and every file down to the write-ahead log."""
     conn = await asyncpg.connect(cluster.dsn("owner"))
     await conn.execute("checkpoint")
+    assert await conn.fetchval("select rolsuper from pg_roles where rolname = current_user")
+    for schema, table in await conn.fetch("select schemaname, tablename from pg_tables where schemaname <> 'pg_catalog'"):
+        rows = await conn.fetch(f'select * from "{schema}"."{table}"')
+        evidence.tables[table if schema != "information_schema" else f"{schema}.{table}"] = b"\n".join(
+            value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row.values()
+        )
     await conn.close()
     evidence.dump = subprocess.run([binaries() / "pg_dump", cluster.dsn("owner")], capture_output=True, check=True).stdout
     evidence.files = {name: content.replace(bytes(4096), b"") for name, content in files_below(cluster.directory / "pgdata")}
@@ -303,13 +365,18 @@ async def evidence(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ev
         await migrate_store(Store(Secret(b""), cluster), load(environ))
         service = Service(environ, directory)
         try:
-            async with recorder() as receiver, authority() as provider, httpx.AsyncClient(trust_env=False, timeout=30) as http:
-                provider.account |= {"id": SENT["account's id"], "email": SENT["account's mail"]}
+            async with (
+                recorder() as receiver,
+                running(public_url=service.base) as sandbox,
+                httpx.AsyncClient(trust_env=False, timeout=30) as http,
+            ):
+                for realm in sandbox.realms.values():
+                    realm.people["ada"] = replace(realm.people["ada"], id=SENT["account's id"], email=SENT["account's mail"])
                 environ |= {"CUSTOMHOUSE_PUBLIC_URL": service.base, "CUSTOMHOUSE_PROVIDERS_FILE": str(directory / "providers.toml")}
-                environ["SUITE_CLIENT_SECRET"] = CLIENT_SECRET
-                (directory / "providers.toml").write_text(provider.registered("zoom"), encoding="utf-8")
+                environ |= sandbox.environ()
+                (directory / "providers.toml").write_text(sandbox.providers_file(), encoding="utf-8")
                 await service.start()
-                run = Run(service, receiver, http, provider)
+                run = Run(service, receiver, http, sandbox)
                 await run.play()
             assert await asyncio.to_thread(service.stop) == 0
             run.evidence.service_log = service.log.encode()
@@ -348,7 +415,14 @@ async def test_the_run_did_what_it_was_for(evidence: Evidence) -> None:
     assert b"event_accepted" in evidence.service_log or b"http" in evidence.service_log
     assert b"customhouse_events_accepted_total" in evidence.metrics
     assert b"connection.created" in evidence.ledger
-    assert {"api key", "code 0", "state 4", "token 7", "verifier 3", "link 0", "browser"} <= evidence.secrets.keys()
+    assert {"api key", "browser"} <= evidence.secrets.keys()
+    assert all(sum(name.startswith(kind) for name in evidence.secrets) > 10 for kind in ("link ", "form ", "state ", "of the sandbox "))
+    for kind in ("sandbox-zoom-code-", "sandbox-google-code-", "sandbox-google-access-", "sandbox-google-refresh-", "GOCSPX-"):
+        assert any(value.startswith(kind) for value in evidence.secrets.values()), kind
+    # Each way in which a flow ends was gone.
+    ways = ("granted", "reply_lost", "scope_forbidden", "scope_wider", "code_refused", "identity_unknown", "consent_denied", "declined",
+            "other_browser", "state_unknown")  # fmt: skip
+    assert [way for way in ways if not any(f"<code>{way}</code>".encode() in answer for answer in evidence.answers.values())] == []
     assert all(len(secret) >= 8 for secret in evidence.secrets.values())
 
 
@@ -357,6 +431,12 @@ async def test_the_run_did_what_it_was_for(evidence: Evidence) -> None:
 
 async def test_no_canary_is_in_a_dump_of_the_database(evidence: Evidence) -> None:
     assert traces(canaries(evidence), {"pg_dump": evidence.dump}) == []
+
+
+async def test_no_canary_is_in_what_a_superuser_selects(evidence: Evidence) -> None:
+    kept = {name: evidence.tables[name] for name in ("integration_tokens", "pending_grants", "connect_exchanges", "revocation_escrow")}
+    assert all(kept.values()), "there is something in each place where tokens and codes lie"
+    assert traces(canaries(evidence), evidence.tables) == []
 
 
 async def test_no_canary_is_in_any_file_of_the_database_the_write_ahead_log_included(evidence: Evidence) -> None:

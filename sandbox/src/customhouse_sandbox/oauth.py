@@ -310,6 +310,8 @@ def refreshing(ask: Ask, dialect: Dialect, grant: Grant, scopes: tuple[str, ...]
 
 
 def _verified(code: Code, verifier: str) -> bool:
+    if verifier:
+        code.verifiers.append(verifier)
     if not code.challenge:
         # RFC 9700 §2.1.1: a verifier for a code that was asked for without a challenge is somebody's attempt to downgrade.
         return not verifier

@@ -294,11 +294,13 @@ class Sandbox:
         return any(token.is_live(self.clock.now()) for token in found)
 
     def secrets(self) -> Iterable[str]:
-        """Yield every token, code and client secret of this sandbox: none of them may be found anywhere else."""
+        """Yield every token, code, verifier and client secret of this sandbox: none of them may be found anywhere else."""
         for realm in self.realms.values():
             yield from realm.tokens
             yield from realm.codes
             yield from realm.secrets
+            for code in realm.codes.values():
+                yield from code.verifiers
             for application in realm.applications.values():
                 if application.secret:
                     yield application.secret

@@ -130,6 +130,8 @@ class Code:
     nonce: str
     grant: Grant | None = None
     """What it was exchanged for; a code is good once."""
+    verifiers: list[str] = field(default_factory=list, repr=False)
+    """What was shown with it."""
 
 
 class Mint:
