@@ -67,7 +67,7 @@ def stripe_key(
 
 CALLBACKS = "http://127.0.0.1:8300/oauth/callback/"
 """Where the sandbox has the service's callbacks registered."""
-_BY_BASIC = frozenset({"zoom", "slack"})
+_BY_BASIC = frozenset({"zoom", "slack", "pipedrive"})
 VERIFIER = "verifier-of-this-test-0123456789-0123456789-0123456789"
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 
@@ -96,6 +96,9 @@ class Peer:
             said |= {"scope": " ".join(self.application.scopes), "access_type": "offline", "prompt": "consent"}
         if self.realm.name == "slack":
             said |= {"scope": ",".join(self.application.scopes), "code_challenge": None, "code_challenge_method": None}
+        if self.realm.name == "hubspot":
+            required = [scope for scope in self.application.scopes if scope not in self.application.optional]
+            said |= {"scope": " ".join(required), "optional_scope": " ".join(self.application.optional)}
         return f"{self.urls['authorize_url']}?{urlencode({key: value for key, value in (said | changes).items() if value is not None})}"
 
     async def code(self, account: str = "ada", ticked: Sequence[str] | None = None, **changes: str | None) -> str:
@@ -126,7 +129,7 @@ class Peer:
         """End a grant."""
         if self.realm.name == "slack":
             return await self.call("POST", "/api/auth.revoke", token)
-        return await self.post(self.urls["revoke_url"], {"token": token}, way="basic" if self.realm.name == "zoom" else "none")
+        return await self.post(self.urls["revoke_url"], {"token": token}, way="none" if self.realm.name == "google" else None)
 
     async def connect(self, account: str = "ada", **changes: str | None) -> dict[str, str]:
         """Return a token reply."""
@@ -152,4 +155,6 @@ class Peer:
 
     async def me(self, token: str) -> httpx.Response:
         """Ask who it is."""
+        if "introspect_url" in self.urls:
+            return await self.post(self.urls["introspect_url"], {"token": token, "token_type_hint": "access_token"})
         return await self.get(self.urls["identity_url"], token)

@@ -22,7 +22,7 @@ from customhouse.providers.vocabulary import Mode, Reason, Rotation, Step
 from customhouse.types import Secret
 from tests.sandboxes import NEEDED, Sandbox, client, consent, running, stripe_key
 
-IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack")
+IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "hubspot")
 
 
 LABEL = {"slack": "Example Works"}
@@ -128,9 +128,12 @@ async def test_a_revocation_as_the_catalogue_makes_it_ends_both_tokens(provider:
         assert reply.refresh_token is not None
         for call in calls.revoke(flow.provider, flow.registration, access=reply.access_token, refreshing=reply.refresh_token):
             assert (await flow.send(call)).status_code == httpx.codes.OK
+        # Where issued access tokens outlive their grant, the proof waits until they have run out.
+        sandbox.clock.advance(flow.provider.oauth2.revocation.proof_seconds)
         probe = await flow.send(calls.probe(flow.provider, flow.registration, access=reply.access_token))
-        why = classify(flow.provider, Step.API, probe.status_code, probe.content).reason
-        assert why is REFUSED.get(provider, Reason.TOKEN_REFUSED)
+        refused = parse_identity(flow.provider, probe.status_code, probe.content)
+        assert isinstance(refused, Failure)
+        assert refused.reason is REFUSED.get(provider, Reason.TOKEN_REFUSED)
         ended = await flow.refresh(reply.refresh_token)
         assert isinstance(ended, Failure)
         assert ended.reason is Reason.GRANT_ENDED
@@ -214,6 +217,13 @@ async def test_what_a_narrow_stripe_key_opens_is_what_the_catalogue_asks_for(san
 @pytest.mark.anyio
 async def test_zoom_is_registered_for_exactly_the_scopes_that_the_catalogue_asks_for(sandbox: Sandbox) -> None:
     assert sandbox.realms["zoom"].applications["zoom"].scopes == names(requested(catalogue_of(sandbox).get("zoom"), Mode.OBSERVE))
+
+
+@pytest.mark.anyio
+async def test_hubspot_requires_what_is_asked_for_to_observe_and_takes_the_rest_beside_it(sandbox: Sandbox) -> None:
+    application, provider = sandbox.realms["hubspot"].applications["hubspot"], catalogue_of(sandbox).get("hubspot")
+    assert application.scopes == names(requested(provider, Mode.ACT))
+    assert tuple(scope for scope in application.scopes if scope not in application.optional) == names(requested(provider, Mode.OBSERVE))
 
 
 @pytest.mark.anyio

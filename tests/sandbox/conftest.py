@@ -47,6 +47,11 @@ def slack(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     return Peer(sandbox, "slack", browser)
 
 
+@pytest.fixture
+def hubspot(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
+    return Peer(sandbox, "hubspot", browser)
+
+
 @pytest.fixture(params=["zoom", "gmail"])
 def peer(request: pytest.FixtureRequest, sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     """One of each provider: what every authorization server does."""

@@ -17,11 +17,6 @@ from customhouse_sandbox.state import Kind
 from customhouse_sandbox.stripe import keys
 
 TEXTS = st.text(max_size=12) | st.sampled_from(["me", "primary", "2030-01-01", "2030-01-01T00:00:00Z", "http://127.0.0.1:1/", "web_hook"])
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(TEXTS, below, max_size=3),
-    max_leaves=6,
-)
 MEMBERS = st.sampled_from(
     [
         "id",
@@ -61,7 +56,19 @@ MEMBERS = st.sampled_from(
         "blocks",
         "thread_ts",
         "metadata",
+        "inputs",
+        "idProperty",
+        "properties",
+        "filterGroups",
+        "filters",
+        "operator",
+        "propertyName",
     ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(TEXTS | MEMBERS, below, max_size=3),
+    max_leaves=6,
 )
 PARAMETERS = st.sampled_from(
     [
@@ -97,6 +104,8 @@ PARAMETERS = st.sampled_from(
         "user",
         "test",
         "token",
+        "idProperty",
+        "after",
     ]
 )
 BODIES = (

@@ -47,6 +47,10 @@ class Outgoing:
     retried: Callable[[int], tuple[tuple[str, str], ...]] = lambda _attempt: ()
     """The headers that a retry has besides; the first retry is 1."""
 
+    remade: Callable[[int], Outgoing] | None = None
+    """A retry that says in its body which one it is; None: it has the body and the signature of the first attempt."""
+    method: str = "POST"
+
     def __post_init__(self) -> None:
         """Refuse what leads away from this machine."""
         if not is_here(self.url):
@@ -54,6 +58,8 @@ class Outgoing:
 
     def again(self, attempt: int) -> Outgoing:
         """Return the same webhook as it is sent at an attempt; 0 is the first."""
+        if self.remade is not None:
+            return self.remade(attempt)
         return self if attempt == 0 else replace(self, headers=(*self.headers, *self.retried(attempt)))
 
 
@@ -88,7 +94,7 @@ async def send(outgoing: Outgoing) -> tuple[int, bytes]:
     """Send a webhook; return status and body of the answer, 0 where there is none."""
     parts = urlsplit(outgoing.url)
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-    head = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", f"Content-Length: {len(outgoing.body)}"]
+    head = [f"{outgoing.method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", f"Content-Length: {len(outgoing.body)}"]
     head += [f"{name}: {value}" for name, value in outgoing.headers]
     reading = _Reading()
     parser = httptools.HttpResponseParser(reading)

@@ -14,7 +14,7 @@ from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.http import CUT, HOST, Reply, Request, Server, as_json
 from customhouse_sandbox.routing import Ask, Handshake, Route, Vendor
 from customhouse_sandbox.sandbox import PUBLIC_URL, VENDORS, Call, Sandbox
-from customhouse_sandbox.state import Realm, Token
+from customhouse_sandbox.state import Token
 
 _VENDORS: Final = {vendor.name: vendor for vendor in VENDORS}
 
@@ -53,7 +53,7 @@ class Front:
                 break
         else:
             return vendor.unknown(Ask(request, realm, {}))
-        operation, application, shown = _about(vendor, route, request, realm)
+        operation, application, shown = _about(vendor, route, Ask(request, realm, parts))
         faults = realm.faults.take(operation, application)
         reply = await self._faulty(vendor, route, Ask(request, realm, parts, faults))
         person = shown.grant.person if shown else ""
@@ -108,14 +108,15 @@ def _wait(vendor: Vendor, route: Route, ask: Ask) -> int | None:
     return None if shown is None else ask.realm.limit.wait(vendor.counted(*shown), ask.realm.now())
 
 
-def _about(vendor: Vendor, route: Route, request: Request, realm: Realm) -> tuple[Operation, str, Token | None]:
+def _about(vendor: Vendor, route: Route, ask: Ask) -> tuple[Operation, str, Token | None]:
     """Return what a call is for, whose it is and what token it shows, before anything is judged."""
+    request, realm = ask.request, ask.realm
     said = oauth.parameters(request)
     operation = route.operation
     if operation is Operation.EXCHANGE and said.get("grant_type") == "refresh_token":
         operation = Operation.REFRESH
     value = vendor.shows(request)
-    candidates = [value] if value else [said.get("refresh_token", ""), said.get("token", "")]
+    candidates = [value] if value else [said.get("refresh_token", ""), said.get("token", ""), ask.parts.get("token", "")]
     shown = next((realm.tokens[text] for text in candidates if text in realm.tokens), None)
     named = realm.application((oauth.basic(request) or (said.get("client_id", ""), ""))[0])
     application = named.key if named else shown.grant.application if shown else ""

@@ -57,6 +57,8 @@ class Application:
     disabled: bool = False
     testing: bool = False
     """Not published yet."""
+    optional: tuple[str, ...] = ()
+    """Those of its scopes that a person may be asked for besides what it requires of everybody, where the provider tells them apart."""
 
 
 @dataclass(frozen=True, slots=True)
