@@ -21,8 +21,12 @@ from customhouse.connections.bulk import Rules as BulkRules
 from customhouse.connections.confirming import Confirming
 from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
+from customhouse.connections.pasted import KeyStates
+from customhouse.connections.pasting import PastedKeys
 from customhouse.connections.ports import Announce
+from customhouse.connections.probing import Prober
 from customhouse.connections.reading import Reader
+from customhouse.connections.rechecking import Rechecking
 from customhouse.connections.refreshing import Refresher
 from customhouse.connections.register import Register
 from customhouse.connections.renewing import CALL_SECONDS, Renewing
@@ -267,6 +271,7 @@ class App:
             Periodic("connect.end_sessions", "* * * * *", self.sweeping.sessions),
             Periodic("connect.revoke", "* * * * *", self.revoker.end_due),
             Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
+            Periodic("connect.recheck_keys", "* * * * *", self.rechecking.due),
             Periodic("notices.purge", "31 4 * * *", self._purge_notices),
             *(() if self.mailing is None else (Periodic("notices.mail", "* * * * *", self._mail_notices),)),
         )
@@ -431,6 +436,7 @@ class App:
         self.grants = Grants(database, vault, clock, told)
         self._wire_refresh(told, failpoints, https_required=https_required)
         self._wire_reading(failpoints, told)
+        self._wire_keys(told)
 
     def _wire_reading(self, failpoints: Failpoints, told: Telling) -> None:
         """Wire what reads and uses credentials."""
@@ -450,6 +456,17 @@ class App:
         settling = Settling(database, clock, storing, self.revoker, told, self.brakes, metrics)
         self.renewing = Renewing(database, vault, clock, self.catalogue, speaker, settling, self.brakes, failpoints, metrics)
         self.refresher = Refresher(self.renewing, clock)
+
+    def _wire_keys(self, told: Telling) -> None:
+        """Wire what is connected by keys that customers make."""
+        database, vault, clock, catalogue = self.database, self.vault, self.clock, self.catalogue
+        prober, max_age = Prober(self.speaker), self.settings.key_max_age
+        dev = self.settings.environment is Environment.DEV
+        self.pasted_keys = PastedKeys(
+            database, vault, clock, catalogue, prober, told, live=not dev, test=dev or self.settings.allow_test_keys
+        )
+        self.key_states = KeyStates(database, max_age=max_age)
+        self.rechecking = Rechecking(database, vault, clock, catalogue, prober, told, max_age=max_age)
 
     def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:

@@ -230,6 +230,18 @@ class Invalid(CustomhouseError):
         self.faults = faults
 
 
+class CredentialRefused(Invalid):
+    """The pasted key may not be kept: it is of another kind, may too much or too little, or is not known. `detail` says what to do."""
+
+    code = "credential_refused"
+
+
+class ProviderUnavailable(CustomhouseError):
+    """The provider did not answer in a way that proves anything; nothing was stored or changed. Try again."""
+
+    code = "provider_unavailable"
+
+
 class PolicyViolation(Invalid):
     """The event carries personal data that the privacy policy does not let out (`on_violation: refuse`)."""
 

@@ -65,6 +65,7 @@ CROSSING = {
     "disconnects_unfinished_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "connections_of_account_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "connections_to_end_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "pasted_keys_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "revocations_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, revocation_id uuid)"),
     "refreshes_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, provider text, generation bigint)"),
     "outgrown_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
@@ -98,6 +99,7 @@ POLICIES = {
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
     ("notices", "crossing", "customhouse_crossing", "SELECT"),
+    ("pasted_keys", "crossing", "customhouse_crossing", "SELECT"),
     ("tenants", "platform_is_readable", "customhouse_service", "SELECT"),
     ("event_types", "platform_is_readable", "customhouse_service", "SELECT"),
 }
@@ -141,6 +143,7 @@ CROSSING_RIGHTS = {
     ("event_keys", "DELETE"),
     ("idempotency_keys", "SELECT"),
     ("idempotency_keys", "DELETE"),
+    *((f"pasted_keys.{name}", "SELECT") for name in ("tenant_id", "connection_id", "next_check_at")),
     *((f"notices.{name}", "SELECT") for name in ("tenant_id", "notice_id", "created_at", "read_at", "mail", "mail_next_at")),
     ("processes", "SELECT"),
     ("processes", "DELETE"),
@@ -192,6 +195,8 @@ _A_GRANT = """
       insert into token_refreshes (tenant_id, connection_id, generation, started_at, attempts) values ($1, $2, 1, now(), 1)
     ), tokens as (
       insert into integration_tokens (tenant_id, connection_id, token_generation, access_sealed, issued_at) values ($1, $2, 1, '', now())
+    ), pasted as (
+      insert into pasted_keys (tenant_id, connection_id, key_index, live, pasted_at, checked_at) values ($1, $2, $4, false, now(), now())
     )
     insert into revocation_escrow (tenant_id, revocation_id, connection_id, provider, reason, tokens_sealed, ends_key, next_at, ends_at)
     values ($1, $3, $2, 'zoom', 'suite', '', false, 'infinity', 'infinity')

@@ -169,6 +169,29 @@ RENEWAL_SUPERSEDED: Final = _tag(
 )
 PROVIDER_REFUSES: Final = _tag("provider.refuses_registration", 37, "A provider does not accept our registration.", "provider", "reason")
 PROVIDER_ACCEPTS: Final = _tag("provider.accepts_registration", 38, "A provider accepts our registration again.", "provider")
+KEY_REFUSED: Final = _tag("connection.key_refused", 39, "A pasted key was refused, and not kept.", "provider", "reason", "wider", "missing")
+KEY_REPLACED: Final = _tag(
+    "connection.key_replaced",
+    40,
+    "A pasted key was replaced by another one of the same account; the one before was destroyed here.",
+    "provider",
+    "granted",
+    "missing",
+    "status",
+    "token_generation",
+)
+KEY_RECHECKED: Final = _tag(
+    "connection.key_rechecked",
+    41,
+    "A pasted key was found to be worth something else than before.",
+    "provider",
+    "granted",
+    "missing",
+    "wider",
+    "status",
+    "reason",
+)
+KEY_OLD: Final = _tag("connection.key_old", 42, "A pasted key is older than keys should become; its replacement was asked for.", "age_days")
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

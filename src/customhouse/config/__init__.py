@@ -67,6 +67,9 @@ class Settings:
     kms_cache_ttl: int
     """Seconds."""
     allow_local_key: bool
+    allow_test_keys: bool
+    key_max_age: timedelta
+    """0: keys may become as old as they like."""
     platform_key: Secret | None
     public_url: str
     """Without a trailing slash."""

@@ -73,6 +73,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("ALLOW_LOCAL_KEY", values.flag, "Lets `prod` run on a `file:` key. `/readyz`, the panel and every report say so.", "false"),
     Setting(
+        "ALLOW_TEST_KEYS",
+        values.flag,
+        "Lets `prod` take pasted keys for a provider's test data (`rk_test_…`). In `dev` only such keys are taken.",
+        "false",
+    ),
+    Setting(
+        "KEY_MAX_AGE",
+        values.duration(timedelta(days=3650)),
+        "How old a pasted key may become before host and user are asked to replace it, every 30 days: `180d`. `0`: they are never asked.",
+        "180d",
+    ),
+    Setting(
         "PLATFORM_KEY",
         values.platform_key,
         "The first platform API key: `ck_` and at least 32 random characters. Unset: made at the first start and shown once.",

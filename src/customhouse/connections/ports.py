@@ -15,6 +15,8 @@ DEGRADED: Final = "customhouse.connection.degraded"
 DISCONNECTED: Final = "customhouse.connection.disconnected"
 REFUSED: Final = "customhouse.connection.refused"
 REAUTHORIZE: Final = "customhouse.connection.reauthorization_required"
+DISABLED: Final = "customhouse.connection.disabled"
+KEY_OLD: Final = "customhouse.connection.key_old"
 
 
 class Announce(Protocol):

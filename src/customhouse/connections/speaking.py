@@ -129,6 +129,10 @@ class Speaker:
             return False
         return None if found.kind is Kind.TRANSIENT else True
 
+    async def ask(self, provider: Provider, call: Call) -> Reply:
+        """Make a call as it is, and return the answer as it came: for what is no step of a flow."""
+        return await self._send(provider, call)
+
     async def _send(self, provider: Provider, call: Call) -> Reply:
         if not calls.may_carry_token(provider, call.url):
             # R21: secrets go to the provider's own hosts alone.

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from customhouse import ids
-from customhouse.connections.ports import CHANGED, CREATED, DEGRADED, DISCONNECTED, REAUTHORIZE, REFUSED, Announce
+from customhouse.connections.ports import CHANGED, CREATED, DEGRADED, DISABLED, DISCONNECTED, KEY_OLD, REAUTHORIZE, REFUSED, Announce
 from customhouse.connections.tokens import GrantSeal, unpack
 from customhouse.connections.users import user_from
 from customhouse.db import Executor, Row, queries
@@ -23,6 +23,8 @@ _KINDS: Final = {
     CHANGED: "connection.renewed",
     DEGRADED: "connection.degraded",
     REAUTHORIZE: "connection.reauthorization_required",
+    DISABLED: "connection.disabled",
+    KEY_OLD: "connection.key_old",
     REFUSED: "connection.refused",
     DISCONNECTED: "connection.disconnected",
 }

@@ -33,7 +33,7 @@ _WHY: Final = _ABOUT | {"reason"}
 KINDS: Final[Mapping[str, Kind]] = {
     "connection.created": Kind(
         "A connection was made in your name",
-        "A connection with an outside system was made in your name, after your consent there.",
+        "A connection with an outside system was made in your name, after your consent there or with a key that was pasted for it.",
         "If this was not you, end the connection in the application and tell its administrator.",
         _ABOUT | {"mode"},
     ),
@@ -54,6 +54,18 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A connection of yours cannot go on as it is without a new consent of yours.",
         "Connect again in the application. Nothing was given more rights in the meantime.",
         _WHY,
+    ),
+    "connection.disabled": Kind(
+        "A connection of yours was switched off",
+        "A connection of yours was switched off: its key may do more than it should.",
+        "Make a key with just the permissions that are needed, replace the key in the application, and delete the old one.",
+        _WHY,
+    ),
+    "connection.key_old": Kind(
+        "A key of yours should be replaced",
+        "The key of a connection of yours has become older than keys should.",
+        "Make a new key, replace the key in the application, and delete the old one. Until then the connection goes on working.",
+        _ABOUT,
     ),
     "connection.refused": Kind(
         "A connection in your name was refused",

@@ -48,7 +48,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A connection was changed, paused or resumed.", frozenset({"connection_id", "provider", "status", "changed"})
     ),
     "customhouse.connection.disabled": Kind(
-        "A connection was disabled: its endpoint said 410, or failed for too long.",
+        "A connection was disabled: its endpoint said 410 or failed for too long, or its pasted key may more than it should (`key_wider`).",
         frozenset({"connection_id", "provider", "reason", "failing_since"}),
     ),
     "customhouse.connection.degraded": Kind(
@@ -58,6 +58,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "customhouse.connection.reauthorization_required": Kind(
         "A connection needs a new consent of its user; what it has goes on working where the reason is `scopes_added`.",
         frozenset({"connection_id", "provider", "reason"}),
+    ),
+    "customhouse.connection.key_old": Kind(
+        "A pasted key is older than `KEY_MAX_AGE`: it should be replaced. Told again every 30 days.",
+        frozenset({"connection_id", "provider", "age_days"}),
     ),
     "customhouse.connection.refused": Kind(
         "Nothing came of a connect session; what the provider granted in spite of that is revoked.",

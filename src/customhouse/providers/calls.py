@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
-from customhouse.providers.manifest import Provider, RevokeStep, Scope
+from customhouse.providers.manifest import Probe, Provider, RevokeStep, Scope
 from customhouse.providers.scopes import names, requested
 from customhouse.providers.vocabulary import ClientAuth, Mode, Token
 from customhouse.types import Secret
@@ -42,10 +42,12 @@ class Call:
     """The value of the Authorization header."""
     body: Secret = Secret(b"")  # noqa: RUF009 - immutable
     """A form (`FORM`) where it is not empty."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Further headers, names in lower case."""
 
     def headers(self) -> dict[str, str]:
         """Return the headers that are no secret."""
-        accept = {"accept": "application/json"}
+        accept = {"accept": "application/json", **dict(self.extra)}
         return accept | {"content-type": FORM} if len(self.body) else accept
 
 
@@ -179,6 +181,16 @@ def probe(provider: Provider, client: Client, *, access: Secret, api_origin: str
     if provider.oauth2.identity.by == "introspect":
         return introspect(provider, client, token=access)
     return Call("GET", at_origin(provider, provider.endpoints.identity_url, api_origin), _bearer(access))
+
+
+def key_probe(provider: Provider, probe: Probe, *, key: Secret) -> Call:
+    """Return the call that shows whether a pasted key may do something."""
+    return Call(probe.method, provider.endpoints.api_base + probe.path, _bearer(key), extra=provider.api_headers)
+
+
+def key_identity(provider: Provider, *, key: Secret) -> Call:
+    """Return the call that tells whose key it is, if it may know."""
+    return Call("GET", provider.endpoints.identity_url, _bearer(key), extra=provider.api_headers)
 
 
 def at_origin(provider: Provider, url: str, api_origin: str | None) -> str:

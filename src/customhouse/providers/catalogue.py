@@ -21,7 +21,7 @@ from customhouse.providers import (
     zoom,
 )
 from customhouse.providers.calls import Client
-from customhouse.providers.manifest import OAuth2, Provider
+from customhouse.providers.manifest import OAuth2, Provider, RestrictedKey
 from customhouse.types import Secret
 
 BUILT_IN: Final[tuple[Provider, ...]] = (
@@ -74,6 +74,11 @@ class Catalogue:
         if provider.id not in self.clients:
             raise ProviderNotConfigured(f"{provider.name} is not set up here: the providers file names no client for it.")
         return self.clients[provider.id]
+
+    @property
+    def by_key(self) -> frozenset[str]:
+        """The providers that are connected by a key that the customer makes."""
+        return frozenset(provider.id for provider in self.providers if isinstance(provider.auth, RestrictedKey))
 
     def is_set_up(self, provider: Provider) -> bool:
         """Tell whether users can connect it: this installation is registered, or the provider needs no registration."""

@@ -237,9 +237,11 @@ class Probe:
     """A harmless call that shows whether a key may do something."""
 
     path: str
-    """Below `api_base`; fetched by GET."""
+    """Below `api_base`."""
     shows: str
     """The permission: a name in `scopes`, or a pattern in `not_requested`."""
+    method: Literal["GET", "POST"] = "GET"
+    """`POST`: the path names a thing that cannot exist, so that nothing can come of it; who may write is told that it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,16 +253,38 @@ class KeyPrefix:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyAnswers:
+    """How this provider's own answers to probes look. What looks otherwise (a proxy's page, a blocked address) proves nothing."""
+
+    kind: str
+    """Pointer to the text that every refusal of this provider has."""
+    kinds: tuple[str, ...]
+    """What stands there when the call was understood, and refused."""
+    message: str
+    """Pointer to the sentence of a refusal."""
+    lacking: str
+    """A regular expression that the sentence of a 403 for want of a permission holds."""
+    good: str
+    """Pointer to a text that every good answer has."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestrictedKey:
     """A key that the customer makes and pastes; its permissions can be probed, not read."""
 
     pattern: str
     """The whole key, as a regular expression."""
+    looks: str
+    """The same in words, continuing the sentence "A key is …"."""
+    live_prefix: str
+    """What keys for real money and real people begin with."""
+    test_prefix: str
     refused: tuple[KeyPrefix, ...]
     allowed: tuple[Probe, ...]
-    """Must not answer 401 or 403."""
+    """Must answer well; a permission is granted when all of its probes do."""
     forbidden: tuple[Probe, ...]
-    """Must answer 403; anything else counts as "it may", so the key is refused."""
+    """Must answer 403 for want of a permission; every other refusal counts as "it may", so the key is refused."""
+    answers: KeyAnswers
     create_url: str
     """Where the customer makes a key with just these permissions."""
     identity: Identity
@@ -269,6 +293,8 @@ class RestrictedKey:
     account_in_refusal: str = ""
     """A regular expression whose first group, in the text of a refusal, is the account's id; empty: refusals do not name it."""
     recheck_seconds: int = DAY
+    webhook_pattern: str = ""
+    """What the secret of the customer's webhook endpoint looks like, as a regular expression; empty: it has none that could be pasted."""
 
 
 Auth: TypeAlias = OAuth2 | RestrictedKey
@@ -327,6 +353,8 @@ class Provider:
     """Whose grant another connection of the same account shares, in words; empty: each connection has its own."""
     unconfirmed: tuple[str, ...] = ()
     """What could not be confirmed by the provider's own documents; the code takes the safer reading."""
+    api_headers: tuple[tuple[str, str], ...] = ()
+    """Sent with every call of the API, names in lower case: a pinned version. No secrets."""
     allow: tuple[Allowance, ...] = ()
     exempt: tuple[Exempt, ...] = ()
     trusts: tuple[str, ...] = ()

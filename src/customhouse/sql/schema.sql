@@ -958,6 +958,16 @@ $$;
 
 ALTER FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.pasted_keys_due_v1(p_moment timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select k.tenant_id, k.connection_id from customhouse.pasted_keys k
+  where k.next_check_at <= p_moment order by k.next_check_at limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.pasted_keys_due_v1(p_moment timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.purge_keys_v1(p_limit integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1940,6 +1950,20 @@ CREATE SEQUENCE customhouse.ordering_places
     NO MAXVALUE
     CACHE 1;
 
+CREATE TABLE customhouse.pasted_keys (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    key_index bytea NOT NULL,
+    live boolean NOT NULL,
+    pasted_at timestamp with time zone NOT NULL,
+    checked_at timestamp with time zone NOT NULL,
+    next_check_at timestamp with time zone,
+    told_at timestamp with time zone,
+    CONSTRAINT pasted_keys_key_index_check CHECK ((octet_length(key_index) = 32))
+);
+
+ALTER TABLE ONLY customhouse.pasted_keys FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.payloads (
     tenant_id text NOT NULL,
     event_uid uuid NOT NULL,
@@ -2255,6 +2279,12 @@ ALTER TABLE ONLY customhouse.integration_tokens
 ALTER TABLE ONLY customhouse.notices
     ADD CONSTRAINT notices_pkey PRIMARY KEY (tenant_id, notice_id);
 
+ALTER TABLE ONLY customhouse.pasted_keys
+    ADD CONSTRAINT pasted_keys_once UNIQUE (tenant_id, key_index);
+
+ALTER TABLE ONLY customhouse.pasted_keys
+    ADD CONSTRAINT pasted_keys_pkey PRIMARY KEY (tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.payloads
     ADD CONSTRAINT payloads_pkey PRIMARY KEY (tenant_id, event_uid, variant);
 
@@ -2360,6 +2390,8 @@ CREATE INDEX notices_due ON customhouse.notices USING btree (mail_next_at) WHERE
 
 CREATE INDEX notices_inbox ON customhouse.notices USING btree (tenant_id, user_id, notice_id);
 
+CREATE INDEX pasted_keys_due ON customhouse.pasted_keys USING btree (next_check_at) WHERE (next_check_at IS NOT NULL);
+
 CREATE INDEX pending_grants_account ON customhouse.pending_grants USING btree (account_index);
 
 CREATE INDEX pending_grants_shared ON customhouse.pending_grants USING btree (COALESCE(shared_index, account_index));
@@ -2461,6 +2493,9 @@ ALTER TABLE ONLY customhouse.integration_tokens
 ALTER TABLE ONLY customhouse.notices
     ADD CONSTRAINT notices_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES customhouse.tenants(tenant_id);
 
+ALTER TABLE ONLY customhouse.pasted_keys
+    ADD CONSTRAINT pasted_keys_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.integration_tokens(tenant_id, connection_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY customhouse.pending_grants
     ADD CONSTRAINT pending_grants_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES customhouse.connect_sessions(tenant_id, session_id);
 
@@ -2525,6 +2560,8 @@ CREATE POLICY crossing ON customhouse.idempotency_keys TO customhouse_crossing U
 CREATE POLICY crossing ON customhouse.integration_tokens FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.notices FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.pasted_keys FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.pending_grants FOR SELECT TO customhouse_crossing USING (true);
 
@@ -2608,6 +2645,8 @@ CREATE POLICY own_tenant ON customhouse.integration_tokens TO customhouse_servic
 
 CREATE POLICY own_tenant ON customhouse.notices TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
+CREATE POLICY own_tenant ON customhouse.pasted_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
 CREATE POLICY own_tenant ON customhouse.payloads TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.pending_grants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
@@ -2621,6 +2660,8 @@ CREATE POLICY own_tenant ON customhouse.tenant_keys TO customhouse_service USING
 CREATE POLICY own_tenant ON customhouse.tenants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.token_refreshes TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+ALTER TABLE customhouse.pasted_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.payloads ENABLE ROW LEVEL SECURITY;
 
@@ -2691,6 +2732,9 @@ GRANT ALL ON FUNCTION customhouse.outgrown_connections_v1(p_provider text, p_mod
 
 REVOKE ALL ON FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.overdue_deliveries_v1(p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.pasted_keys_due_v1(p_moment timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.pasted_keys_due_v1(p_moment timestamp with time zone, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.purge_keys_v1(p_limit integer) TO customhouse_service;
@@ -2895,6 +2939,14 @@ GRANT SELECT(mail) ON TABLE customhouse.notices TO customhouse_crossing;
 GRANT SELECT(mail_next_at) ON TABLE customhouse.notices TO customhouse_crossing;
 
 GRANT USAGE ON SEQUENCE customhouse.ordering_places TO customhouse_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.pasted_keys TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.pasted_keys TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.pasted_keys TO customhouse_crossing;
+
+GRANT SELECT(next_check_at) ON TABLE customhouse.pasted_keys TO customhouse_crossing;
 
 GRANT SELECT,INSERT,DELETE ON TABLE customhouse.payloads TO customhouse_service;
 

@@ -31,6 +31,7 @@ from customhouse.web import (
     operations,
     policies,
     providers,
+    replacing,
     tenants,
     tokens,
 )
@@ -48,6 +49,7 @@ _ROUTERS: Final = (
     tenants.ROUTES,
     api_keys.ROUTES,
     connections.ROUTES,
+    replacing.ROUTES,
     connect.ROUTES,
     providers.ROUTES,
     events.ROUTES,

@@ -1,8 +1,9 @@
-"""`/v1/connections`: webhooks, and what users connected by consent."""
+"""`/v1/connections`: webhooks, and what users connected by consent or by a key."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -12,6 +13,9 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from customhouse import ids
 from customhouse.connections.ending import Ended
+from customhouse.connections.pasted import KeyState
+from customhouse.connections.pasting import Kept, Pasting
+from customhouse.connections.users import User
 from customhouse.connections.views import Grant
 from customhouse.errors import Fault, Invalid
 from customhouse.outbound.endpoints import PROVIDER, Change, Made, Wish
@@ -21,6 +25,7 @@ from customhouse.privacy.detectors import identifier_carries_pii
 from customhouse.tenants.api_keys import Scope
 from customhouse.types import TenantId
 from customhouse.web.auth import Caller, CallerOf, NamedTenant, needs
+from customhouse.web.credentials import Credentials
 from customhouse.web.delivery_settings import ClientCertificateShape, DeliverySettings, RateLimitShape, shown_certificate, shown_rate
 from customhouse.web.moments import moment
 from customhouse.web.pages import Page, PageOf
@@ -30,6 +35,8 @@ from customhouse.web.routes import Body, Shape, router
 ROUTES: Final = router("connections")
 _USER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _HEALTHY: Final = frozenset({"active"})
+KEY_OLD: Final = "key_old"
+"""The reason of `health` where a pasted key works, and should be replaced for its age."""
 _CERTIFICATES: Final = {None: None, "valid": None, "expiring": "certificate_expiring", "expired": "certificate_expired"}
 
 Status = Literal["pending", "active", "degraded", "paused", "reauthorization_required", "revoked", "disabled", "disconnected"]
@@ -52,7 +59,10 @@ Description = Annotated[str, Field(max_length=500)]
 
 
 class NewConnection(DeliverySettings):
-    """A webhook connection to create."""
+    """A connection to create: a webhook, or one by a key that the customer made at the provider.
+
+    A webhook needs `url`; a key needs `credentials`, and of the rest takes `user_id` alone.
+    """
 
     tenant_id: str | None = None
     user_id: Annotated[
@@ -61,8 +71,17 @@ class NewConnection(DeliverySettings):
             description="The host's own id of the user whom it belongs to; opaque.", json_schema_extra={"pattern": r"^[\x21-\x7e]{1,128}$"}
         ),
     ] = None
-    provider: Literal["webhook"]
-    url: Url
+    provider: Annotated[
+        str,
+        Field(
+            description="`webhook`, or a provider whose `auth` is `api_key`.",
+            examples=["webhook"],
+            max_length=64,
+            json_schema_extra={"pattern": "^[a-z][a-z0-9-]{0,63}$"},
+        ),
+    ]
+    credentials: Annotated[Credentials | None, Field(description="Of a provider that is connected by a key.")] = None
+    url: Annotated[Url | None, Field(description="Where deliveries go; a webhook needs it.")] = None
     event_types: Patterns = Field(default=["*"])
     signature_profile: Literal["queast-v1", "standard-webhooks"] = "queast-v1"
     signature_algorithm: Literal["v1", "v1a"] = "v1"
@@ -130,6 +149,17 @@ class Health(Shape):
     last_failure_at: datetime | None = None
 
 
+class KeyShape(Shape):
+    """A pasted key; the key itself is never shown."""
+
+    live: bool
+    """For real money, not for test data."""
+    pasted_at: datetime
+    age_days: int
+    permissions_seen_at: datetime
+    """When its permissions were last seen for certain."""
+
+
 class Account(Shape):
     """Who is connected at the provider; a webhook has no account."""
 
@@ -176,6 +206,8 @@ class ConnectionShape(Shape):
     account: Account = Account()
     scopes: Scopes = Scopes()
     token: Token = Token()
+    key: KeyShape | None = None
+    """What was pasted, where it was connected by a key."""
     grant_version: int
     url: str | None
     event_types: list[str]
@@ -194,7 +226,7 @@ class ConnectionShape(Shape):
 
 
 class ShownSecret(Shape):
-    """A signing secret; shown once, and null where an idempotent call is repeated."""
+    """A secret; shown once. Null where an idempotent call is repeated, and for what was pasted: whoever pasted it has it."""
 
     key_id: str
     secret: str | None
@@ -212,9 +244,12 @@ class Rotation(Shape):
 
 
 class Secrets(Shape):
-    """What the customer needs to verify deliveries."""
+    """What the customer needs to verify deliveries, and what we need to verify theirs."""
 
-    signing: ShownSecret
+    signing: ShownSecret | None = None
+    """Of a webhook."""
+    inbound: ShownSecret | None = None
+    """What the provider signs its events with."""
 
 
 class MadeConnection(ConnectionShape):
@@ -254,10 +289,15 @@ class ReceiptShape(Shape):
     at: datetime
 
 
-@ROUTES.post("/v1/connections", status_code=201, summary="Create a webhook connection")
+@ROUTES.post("/v1/connections", status_code=201, summary="Create a webhook connection, or one by a key")
 @needs(Scope.CONNECTIONS_WRITE)
 async def create_connection(body: NewConnection, caller: CallerOf, _key: IdempotencyKey = None) -> MadeConnection:
-    """Create a webhook connection with its own key and signing secret; the secret is shown this once."""
+    """Create a webhook connection with its own key and signing secret, shown this once; or one by a key, which is probed before."""
+    if body.provider != PROVIDER:
+        return await _by_key(body, caller)
+    if body.url is None or body.credentials is not None:
+        fault = Fault("/url", "is required") if body.url is None else Fault("/credentials", "is for providers that are connected by a key")
+        raise Invalid("The connection is not acceptable.", (fault,))
     tenant = await caller.tenant(body.tenant_id)
     wish = Wish(
         url=body.url,
@@ -291,7 +331,12 @@ async def list_connections(
         tenant, user_id=user_id, provider=provider, status=status, before=page.before(), limit=page.limit + 1, healthy=healthy
     )
     grants = await caller.app.grants.of(tenant, [one.connection_id for one in found if one.provider != PROVIDER])
-    return page.page(found, lambda one: _with_grant(one, grants.get(one.connection_id)), lambda one: one.connection_id)
+    keys = await _keys(caller, tenant, found)
+    return page.page(
+        found,
+        lambda one: _with_key(_with_grant(one, grants.get(one.connection_id)), keys.get(one.connection_id)),
+        lambda one: one.connection_id,
+    )
 
 
 @ROUTES.get("/v1/connections/{connection_id}", summary="Show a connection")
@@ -305,7 +350,7 @@ async def get_connection(connection_id: str, caller: CallerOf, tenant_id: NamedT
 async def complete(caller: Caller, tenant: TenantId, one: Connection) -> ConnectionShape:
     """Return a connection with its grant, where it has one."""
     grants = {} if one.provider == PROVIDER else await caller.app.grants.of(tenant, [one.connection_id])
-    return _with_grant(one, grants.get(one.connection_id))
+    return _with_key(_with_grant(one, grants.get(one.connection_id)), (await _keys(caller, tenant, [one])).get(one.connection_id))
 
 
 @ROUTES.patch("/v1/connections/{connection_id}", summary="Change a connection")
@@ -471,6 +516,45 @@ def _with_grant(one: Connection, grant: Grant | None) -> ConnectionShape:
     token = Token(expires_at=grant.expires_at, last_refreshed_at=grant.refreshed_at, token_generation=grant.token_generation)
     account = Account(id=grant.account_id, label=grant.account_label)
     return shown.model_copy(update=bare | {"scopes": scopes, "token": token, "account": account, "last_used_at": grant.last_used_at})
+
+
+def _with_key(shown: ConnectionShape, state: KeyState | None) -> ConnectionShape:
+    if state is None:
+        return shown
+    key = KeyShape(live=state.live, pasted_at=state.pasted_at, age_days=state.age_days, permissions_seen_at=state.checked_at)
+    reason = shown.health.reason or (KEY_OLD if state.old else None)
+    return shown.model_copy(update={"key": key, "health": shown.health.model_copy(update={"reason": reason})})
+
+
+async def _keys(caller: Caller, tenant: TenantId, found: Sequence[Connection]) -> Mapping[UUID, KeyState]:
+    """Return the pasted keys of these connections."""
+    pasted = [one.connection_id for one in found if one.provider in caller.app.catalogue.by_key]
+    return await caller.app.key_states.of(tenant, pasted, caller.app.clock.now())
+
+
+async def _by_key(body: NewConnection, caller: Caller) -> MadeConnection:
+    """Create a connection by a pasted key."""
+    if body.provider not in caller.app.catalogue.by_key:
+        known = ", ".join([PROVIDER, *sorted(caller.app.catalogue.by_key)])
+        raise Invalid("The connection is not acceptable.", (Fault("/provider", f"is none of {known}; others are connected by consent"),))
+    foreign = sorted(body.model_fields_set - {"tenant_id", "user_id", "provider", "credentials"})
+    if foreign:
+        raise Invalid("The connection is not acceptable.", tuple(Fault(f"/{name}", "is for webhooks alone") for name in foreign))
+    if body.credentials is None:
+        raise Invalid("The connection is not acceptable.", (Fault("/credentials", "is required"),))
+    tenant = await caller.customer(body.tenant_id)
+    user = None if body.user_id is None else User(_user_id(body.user_id))
+    wish = Pasting(body.provider, body.credentials.key(), body.credentials.inbound(), user)
+    kept = await caller.app.pasted_keys.paste(tenant, wish, caller.origin, await once(caller, tenant, "connections.create", body))
+    shown = await complete(caller, tenant, await caller.app.endpoints.get(tenant, kept.connection_id))
+    return MadeConnection(**shown.model_dump(), secrets=inbound_of(kept))
+
+
+def inbound_of(kept: Kept) -> Secrets:
+    """Return what can be said of the secret of the customer's webhook endpoint."""
+    if kept.inbound_key_id is None:
+        return Secrets()
+    return Secrets(inbound=ShownSecret(key_id=kept.inbound_key_id, secret=None, secret_already_shown=True))
 
 
 def _made(made: Made) -> MadeConnection:

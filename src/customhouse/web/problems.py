@@ -51,12 +51,14 @@ KINDS: Final[dict[type[CustomhouseError], Kind]] = {
     errors.UnsupportedMediaType: Kind(415, "The body has to be JSON"),
     errors.MalformedJson: Kind(400, "The body is not JSON"),
     errors.Invalid: Kind(422, "The request is not acceptable"),
+    errors.CredentialRefused: Kind(422, "The key may not be kept"),
     errors.PolicyViolation: Kind(422, "The privacy policy refuses the event"),
     errors.EgressRefused: Kind(422, "The address may not be dialled"),
     errors.Overloaded: Kind(503, "Too much to do right now", 1),
     errors.TooManyRequests: Kind(429, "Too many events at once", 1),
     errors.DatabaseUnavailable: Kind(503, "The database does not answer", 1),
     errors.KeyServiceUnavailable: Kind(503, "The key service does not answer", 5),
+    errors.ProviderUnavailable: Kind(503, "The provider does not answer as it should", 30),
 }
 """By class; a class that is not here is answered like the nearest one above it, in the end as an internal error."""
 

@@ -61,6 +61,7 @@ def _one(path: str, body: Any = None) -> list[Row]:
 
 EVENT: Final = {"event_type": "a", "data": {}}
 HOOK: Final = {"provider": "webhook", "url": "http://127.0.0.1:9/"}
+KEY: Final = {"provider": "stripe", "credentials": {"api_key": "rk_test_0123456789abcdef"}}
 LONG_AGO: Final = {"since": "2026-01-01T00:00:00Z"}
 ADA: Final = {"user": {"id": "u1"}, "provider": "zoom"}
 POLICY: Final = {"allowed_fields": ["work_email", "phone"]}
@@ -79,6 +80,8 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("POST", "/v1/connections"): [
         Row("/v1/connections", {"tenant_id": "{tenant_id}", **HOOK}),
         Row("/v1/connections", {"tenant_id": "_platform", **HOOK}),
+        Row("/v1/connections", {"tenant_id": "{tenant_id}", **KEY}),
+        Row("/v1/connections", {"tenant_id": "_platform", **KEY}),
     ],
     ("GET", "/v1/connections"): [Row("/v1/connections?tenant_id={tenant_id}"), Row("/v1/connections?user_id=u1", expected=NOTHING)],
     ("GET", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
@@ -88,6 +91,9 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("DELETE", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
     ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
     ("POST", "/v1/connections/{connection_id}/access-token"): _one("/v1/connections/{granted_id}/access-token"),
+    ("POST", "/v1/connections/{connection_id}/credentials"): _one(
+        "/v1/connections/{connection_id}/credentials", {"credentials": KEY["credentials"]}
+    ),
     ("POST", "/v1/connect-sessions"): [
         Row("/v1/connect-sessions", {"tenant_id": "{tenant_id}", **ADA}),
         Row("/v1/connect-sessions", {"tenant_id": "_platform", **ADA}),

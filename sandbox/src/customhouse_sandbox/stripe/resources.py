@@ -87,7 +87,11 @@ RESOURCES: Final = (
         updates=_SUBSCRIPTION,
         refers=(("customer", "customers"),),
     ),
-    Resource("invoices", "invoice", "in_", "invoice", "§7.1 (needs)", filters=("customer", "status", "subscription")),
+    Resource(
+        *("invoices", "invoice", "in_", "invoice", "§7.1 (needs)"),
+        filters=("customer", "status", "subscription"),
+        updates=("description", "footer", *_COMMON),
+    ),
     Resource(
         *("payment_intents", "payment_intent", "pi_", "payment_intent", "§7.2 (payment intent)"),
         filters=("customer",),
@@ -107,6 +111,7 @@ RESOURCES: Final = (
         filters=("customer", "payment_intent", "status"),
         creates=("mode", "success_url", "cancel_url", "customer", "customer_email", "client_reference_id", "ui_mode", "return_url", *_LINE),
         needs=("mode",),
+        updates=_COMMON,
         refers=(("customer", "customers"),),
         actions=("expire",),
     ),
@@ -117,7 +122,11 @@ RESOURCES: Final = (
         needs=("line_items",),
         updates=("active", "after_completion", *_COMMON),
     ),
-    Resource("charges", "charge", "ch_", "charge", "§7.1 (never: charges)", filters=("customer", "payment_intent")),
+    Resource(
+        *("charges", "charge", "ch_", "charge", "§7.1 (never: charges)"),
+        filters=("customer", "payment_intent"),
+        updates=("description", "receipt_email", *_COMMON),
+    ),
     Resource(
         *("refunds", "refund", "re_", "refund", "§7.1 (never: refunds)"),
         filters=("charge", "payment_intent"),
