@@ -88,7 +88,7 @@ class Speaker:
             return reply.account
         call = calls.identity(provider, self.client(provider), access=reply.access_token, api_origin=reply.api_origin)
         if call is None:
-            # The reply should have told, and did not (Slack's org-wide installs): nobody knows whose grant that is.
+            # The reply should have told, and did not (an installation for a whole organisation): nobody knows whose grant that is.
             return Failure(Kind.PERMANENT, Reason.NOT_ALLOWED)
         answer = await self._send(provider, call)
         if answer.status is None or answer.error is not None:

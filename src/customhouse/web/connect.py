@@ -33,7 +33,7 @@ class NewConnectSession(Body):
 
     tenant_id: str | None = None
     user: UserBody
-    provider: Annotated[str, Field(examples=["zoom"], max_length=64)]
+    provider: Annotated[str, Field(examples=["acme-idp"], max_length=64)]
     mode: Annotated[
         Literal["observe", "act"] | None, Field(description="Default: the mode that may do least, or the connection's own.")
     ] = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -13,13 +15,14 @@ from customhouse import ids as typeids
 from customhouse.app import App
 from customhouse.notices.ports import Recipient
 from customhouse.types import TenantId
-from tests.authority import Authority
-from tests.integration.connections.conftest import Browser, browser, environ, invite, zoom
+from tests.authority import CLIENT_SECRET, Authority
+from tests.integration.connections.conftest import PUBLIC, Browser, browser, invite, zoom
 from tests.integration.web.conftest import PLATFORM_KEY, Api, make_tenant, problem
 from tests.receivers import Recorder
+from tests.sandboxes import Sandbox, running, stripe_key
 
 pytestmark = pytest.mark.anyio
-__all__ = ["browser", "environ", "zoom"]
+__all__ = ["browser", "zoom"]
 
 NOT_FOUND: Final = "not found"
 NOTHING: Final = "an empty list"
@@ -92,7 +95,7 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
     ("POST", "/v1/connections/{connection_id}/access-token"): _one("/v1/connections/{granted_id}/access-token"),
     ("POST", "/v1/connections/{connection_id}/credentials"): _one(
-        "/v1/connections/{connection_id}/credentials", {"credentials": KEY["credentials"]}
+        "/v1/connections/{pasted_id}/credentials", {"credentials": {"api_key": "{new_key}"}}
     ),
     ("POST", "/v1/connect-sessions"): [
         Row("/v1/connect-sessions", {"tenant_id": "{tenant_id}", **ADA}),
@@ -159,11 +162,29 @@ WITHOUT_IDS: Final = {
 
 
 @pytest.fixture
-async def victim(app: App, acme: Api, receiver: Recorder, browser: Browser, zoom: Authority) -> Ids:
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with running(public_url=PUBLIC) as one:
+        yield one
+
+
+@pytest.fixture
+def environ(environ: dict[str, str], zoom: Authority, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("SUITE_CLIENT_SECRET", CLIENT_SECRET)
+    places = next(overrides["stripe"] for overrides in sandbox.overrides() if "stripe" in overrides)
+    file = tmp_path / "providers.toml"
+    file.write_text("\n".join([zoom.registered("zoom"), "[stripe]", *(f'{name} = "{url}"' for name, url in places.items())]))
+    connect = {"PROVIDERS_FILE": str(file), "PUBLIC_URL": PUBLIC, "TOKEN_EXPORT": "on"}
+    return environ | {f"CUSTOMHOUSE_{name}": value for name, value in connect.items()}
+
+
+@pytest.fixture
+async def victim(app: App, acme: Api, receiver: Recorder, browser: Browser, zoom: Authority, sandbox: Sandbox) -> Ids:
     """Give acme one of each thing."""
     session = await invite(acme)
     await browser.get(f"/oauth/callback/zoom?{zoom.decide(await browser.consent(session['connect_url']))}")
     granted = await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u1"})
+    held = {"provider": "stripe", "credentials": {"api_key": stripe_key(sandbox)[1]}}
+    pasted = await acme("POST", "/v1/connections", held)
     made = (await acme("POST", "/v1/connections", {"provider": "webhook", "url": receiver.url("/"), "user_id": "u1"})).json()
     await acme("POST", "/v1/event-types", {"event_type": "secret.type", "schema": {"type": "object"}})
     events = [(await acme("POST", "/v1/events", {**EVENT, **more})).json() for more in ({}, {"event_id": "order-4711"})]
@@ -177,6 +198,8 @@ async def victim(app: App, acme: Api, receiver: Recorder, browser: Browser, zoom
             "tenant_id": "acme",
             "notice_id": typeids.show("ntc", notice),
             "connection_id": made["connection_id"],
+            "pasted_id": pasted.json()["connection_id"],
+            "new_key": stripe_key(sandbox)[1],
             "event_id": events[0]["event_id"],
             "given_event_id": "order-4711",
             "delivery_id": events[0]["deliveries"][0]["delivery_id"],
@@ -237,7 +260,7 @@ async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, victi
                 assert (answer.status_code, answer.json()["data"]) == (200, []), where
             else:
                 assert [one["pointer"] for one in problem(answer, 422, "invalid_request")["errors"]] == ["/connection_ids/0"], where
-            for name in ("connection_id", "event_id", "delivery_id", "key_id", "session_id", "granted_id", "notice_id"):
+            for name in ("connection_id", "event_id", "delivery_id", "key_id", "session_id", "granted_id", "pasted_id", "notice_id"):
                 assert ids.values[name] not in answer.text, where
     assert await _contents(owner) == before
 
