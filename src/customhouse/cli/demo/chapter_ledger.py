@@ -29,5 +29,5 @@ async def tell(stage: Stage, scene: Scene) -> None:
 def _what(entry: dict[str, Any]) -> str:
     detail: dict[str, Any] = entry["detail"]
     named = entry["subject"] or entry["connection_id"] or ""
-    more = [str(detail[name]) for name in ("purpose", "host") if name in detail]
+    more = [str(detail[name]) for name in ("purpose", "host", "provider", "reason", "outcome") if name in detail]
     return " ".join([named, *more]).strip()

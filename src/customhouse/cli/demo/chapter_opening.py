@@ -12,6 +12,7 @@ from customhouse.cli.demo.scene import Scene
 from customhouse.cli.demo.stage import Stage, masked
 from customhouse.cli.loopback import HOST, Api, must, send
 from customhouse.types import Secret
+from customhouse_sandbox import random_seed, running
 
 TITLE: Final = "A service, a tenant, a connection"
 _OK: Final = 200
@@ -31,7 +32,9 @@ async def open_scene(stage: Stage, directory: Path, stack: AsyncExitStack) -> Sc
     receiver = ReceiverProcess()
     stack.push_async_callback(receiver.stop)
     with stage.working("starting `customhouse serve` with a PostgreSQL of its own"):
-        await service.start()
+        # Stand-ins for the providers: tokens of an earlier story must not be good in this one.
+        sandbox = await stack.enter_async_context(running(public_url=service.public_url, seed=random_seed()))
+        await service.start(sandbox.write(directory / "sandbox"))
         ready = await send(service.port, "GET", "/readyz", [])
     key = service.platform_key()
     checks = [check["name"] for check in ready.json()["checks"]]
@@ -64,4 +67,5 @@ async def open_scene(stage: Stage, directory: Path, stack: AsyncExitStack) -> Sc
         connection_id=connection["connection_id"],
         key_id=signing["key_id"],
         secret=Secret(signing["secret"].encode()),
+        sandbox=sandbox,
     )

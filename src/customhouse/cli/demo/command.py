@@ -28,14 +28,20 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="DIR", help="Keep the data in this folder, which must be new or empty.")
     ] = None,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Wait until you have pressed the buttons of the consent page yourself, in a browser.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell the whole story on this machine, with real parts, in under a minute.
 
     Starts the service on the embedded database and a customer's receiver, each as a process of its own, publishes events over HTTP and
     checks what it shows: accepted, sealed, signed, delivered, verified; forged requests refused; an outage survived; personal data held
-    back. Exit code 1 if anything did not hold. Only loopback is dialled; the data is removed at the end.
+    back; a user's Zoom account connected by consent, at a stand-in. Exit code 1 if anything did not hold. Only loopback is dialled; the
+    data is removed at the end.
     """
+    if by_hand and as_json:
+        raise SettingsError("--by-hand shows a link, and --json shows nothing but JSON: choose one.")
     quiet_logs()
     # A terminal that cannot show a tick shows a question mark instead of ending the story.
     if hasattr(sys.stdout, "reconfigure"):
@@ -44,7 +50,7 @@ def demo(
     clock = SystemClock()
     started = clock.monotonic()
     with _folder(keep) as folder:
-        asyncio.run(tell_story(stage, folder))
+        asyncio.run(tell_story(stage, folder, by_hand=by_hand))
     seconds = clock.monotonic() - started
     if as_json:
         sys.stdout.write(f"{dump(_summary(stage, seconds)).decode()}\n")
@@ -92,6 +98,7 @@ def _next(keep: Path | None) -> list[str]:
     again = [] if keep is None else [f"CUSTOMHOUSE_DATA_DIR={shlex.quote(str(keep.resolve() / 'data'))} {ours} up   # this story's data"]
     return [
         f"{ours} up              # the service on this machine; its API: http://127.0.0.1:8300/docs",
+        f"{ours} demo --by-hand  # the same story, with you at the consent page",
         f"{ours} doctor --dev    # is everything in order here?",
         f"{ours} --help          # everything else",
         *again,

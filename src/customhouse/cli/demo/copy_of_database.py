@@ -13,6 +13,7 @@ from customhouse.embedded import binaries, open_cluster
 from customhouse.errors import DatabaseUnavailable
 
 _ONE_PAYLOAD: Final = "select encode(sealed, 'hex') from customhouse.payloads limit 1"
+_ONE_TOKEN: Final = "select encode(access_sealed, 'hex') from customhouse.integration_tokens limit 1"  # noqa: S105 - a query
 
 
 class CopyOfDatabase:
@@ -50,7 +51,18 @@ class CopyOfDatabase:
         Raises:
             DatabaseUnavailable: there is none, or it cannot be read.
         """
-        return bytes.fromhex((await self._run("psql", "-XAtq", "-c", _ONE_PAYLOAD)).decode().strip())
+        return await self._bytes(_ONE_PAYLOAD)
+
+    async def sealed_token(self) -> bytes:
+        """Return the bytes of one stored access token.
+
+        Raises:
+            DatabaseUnavailable: there is none, or it cannot be read.
+        """
+        return await self._bytes(_ONE_TOKEN)
+
+    async def _bytes(self, query: str) -> bytes:
+        return bytes.fromhex((await self._run("psql", "-XAtq", "-c", query)).decode().strip())
 
     async def _run(self, program: str, *arguments: str) -> bytes:
         process = await asyncio.create_subprocess_exec(

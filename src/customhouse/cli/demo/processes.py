@@ -48,6 +48,14 @@ async def _run(module: str, *arguments: str, environment: dict[str, str], stderr
     )
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 async def _end(process: Process) -> int:
     """Close standard input, which is the order to end; kill what does not. Returns the exit code."""
     if process.stdin is not None:
@@ -69,13 +77,21 @@ class Service:
         self.directory = directory
         self.data_dir = directory / "data"
         self.log = directory / "service.log"
-        self.port = 0
+        self.port = free_port()
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    async def start(self) -> None:
+    @property
+    def public_url(self) -> str:
+        """Under what address browsers know it."""
+        return f"http://{HOST}:{self.port}"
+
+    async def start(self, providers: Path) -> None:
         """Start it and wait until it listens.
+
+        Args:
+            providers: the file with its registrations at providers.
 
         Raises:
             NoAnswer: it ended, or did not come up in time; the text says where its log is.
@@ -83,7 +99,9 @@ class Service:
         environment = _environment(
             ENVIRONMENT="dev",
             DATA_DIR=str(self.data_dir),
-            LISTEN=f"{HOST}:0",
+            LISTEN=f"{HOST}:{self.port}",
+            PUBLIC_URL=self.public_url,
+            PROVIDERS_FILE=str(providers),
             EGRESS_ALLOW="127.0.0.0/8",
             PROCESSES="1",
         )
@@ -91,7 +109,7 @@ class Service:
         self._reading = asyncio.get_running_loop().create_task(self._read(self._process))
         try:
             async with asyncio.timeout(_START_SECONDS):
-                self.port = await asyncio.shield(self._listening)
+                await asyncio.shield(self._listening)
         except TimeoutError:
             raise NoAnswer(f"The service was not ready after {_START_SECONDS:.0f} s.") from None
 
@@ -150,9 +168,7 @@ class ReceiverProcess:
 
     def __init__(self) -> None:
         """Choose a port."""
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.seen: list[Seen] = []
         self._secrets: dict[str, str] = {}
         self._news = asyncio.Condition()

@@ -8,6 +8,7 @@ from typing import Final
 from customhouse.cli.demo.processes import ReceiverProcess, Service
 from customhouse.cli.loopback import Api
 from customhouse.types import Json, Secret
+from customhouse_sandbox import Sandbox
 
 PHONE: Final = "+49 151 23456789"
 PERSONAL_EMAIL: Final = "ada.at.home@example.org"
@@ -30,6 +31,12 @@ class Scene:
     key_id: str
     secret: Secret
     """The signing secret, as the customer was shown it once."""
+    sandbox: Sandbox
+    """The providers' stand-ins."""
+    by_hand: bool = False
+    """Whether somebody presses the buttons of the consent page."""
+    zoom_id: str = ""
+    """The connection of Ada's Zoom account, once it is there."""
     published: list[str] = field(default_factory=list)
     """Event ids of acme."""
 

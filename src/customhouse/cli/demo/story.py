@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from customhouse.cli.demo import (
+    chapter_connecting,
     chapter_forging,
     chapter_ledger,
     chapter_opening,
@@ -26,20 +27,23 @@ CHAPTERS: Final[tuple[Callable[[Stage, Scene], Awaitable[None]], ...]] = (
     chapter_outage.tell,
     chapter_privacy.tell,
     chapter_tenancy.tell,
+    chapter_connecting.tell,
     chapter_ledger.tell,
 )
 
 
-async def tell_story(stage: Stage, directory: Path) -> None:
+async def tell_story(stage: Stage, directory: Path, *, by_hand: bool = False) -> None:
     """Tell it; each claim is kept on the stage. What cannot go on is a claim that did not hold.
 
     Args:
         stage: where it is shown.
         directory: empty; holds the service's data and log.
+        by_hand: somebody presses the buttons of the consent page.
     """
     async with AsyncExitStack() as stack:
         try:
             scene = await chapter_opening.open_scene(stage, directory, stack)
+            scene.by_hand = by_hand
             for tell in CHAPTERS:
                 await tell(stage, scene)
         except CustomhouseError as error:
