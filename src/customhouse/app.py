@@ -23,9 +23,10 @@ from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
 from customhouse.connections.pasted import KeyStates
 from customhouse.connections.pasting import PastedKeys
-from customhouse.connections.ports import Announce
+from customhouse.connections.ports import Announce, Cancelled
 from customhouse.connections.probing import Prober
 from customhouse.connections.reading import Reader
+from customhouse.connections.receipts import Receipts, of_webhook
 from customhouse.connections.rechecking import Rechecking
 from customhouse.connections.refreshing import Refresher
 from customhouse.connections.register import Register
@@ -214,7 +215,9 @@ class App:
         self.mailing = self._mailing()
         self.rotations = Rotations(database, self.vault, self.clock)
         rules = Rules(https_required, settings.egress_allow, settings.signature_header_prefix)
-        self.endpoints = Endpoints(database, self.vault, self.clock, self.operational, self.rotations, rules, drop_payloads=drop_payloads)
+        self.endpoints = Endpoints(
+            database, self.vault, self.clock, self.operational, self.rotations, rules, self._keep_receipt, drop_payloads=drop_payloads
+        )
         self.reads = Reads(database)
         self.operations = Operations(database, self.operational, self.clock, settings.payload_retention)
         self.payloads = Payloads(database, self.vault, self.clock, settings.payload_retention)
@@ -270,6 +273,7 @@ class App:
             Periodic("connections.disable", "*/5 * * * *", self._disable_failing),
             Periodic("connect.end_sessions", "* * * * *", self.sweeping.sessions),
             Periodic("connect.revoke", "* * * * *", self.revoker.end_due),
+            Periodic("connect.finish_disconnects", "* * * * *", self.ending.finish_due),
             Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
             Periodic("connect.recheck_keys", "* * * * *", self.rechecking.due),
             Periodic("notices.purge", "31 4 * * *", self._purge_notices),
@@ -423,16 +427,18 @@ class App:
         database, vault, clock, catalogue = self.database, self.vault, self.clock, self.catalogue
         self.fetcher = Fetcher(https_required=https_required, clock=clock)
         self.speaker = Speaker(catalogue, self.fetcher)
-        self.revoker = Revoker(database, vault, clock, catalogue, self.speaker)
+        told = Telling(self.operational, self.notices, vault)
+        self.receipts = Receipts(database, clock)
+        self.revoker = Revoker(database, vault, clock, catalogue, self.speaker, self.receipts, told, failpoints)
         self.sessions = Sessions(
             database, vault, clock, catalogue, public_url=self.settings.public_url, return_urls=self.settings.return_urls
         )
-        told = Telling(self.operational, self.notices, vault)
         self.declining = Declining(database, vault, clock, self.sessions, told)
         self.returning = Returning(database, vault, clock, self.sessions, self.speaker, self.revoker, told, failpoints)
         self.confirming = Confirming(database, vault, clock, catalogue, self.sessions, self.revoker, told, failpoints)
         self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)
-        self.ending = Ending(database, vault, clock, catalogue, self.revoker, told)
+        cancels = [self._cancel_deliveries]
+        self.ending = Ending(database, vault, clock, catalogue, self.revoker, self.receipts, told, failpoints, cancels)
         self.grants = Grants(database, vault, clock, told)
         self._wire_refresh(told, failpoints, https_required=https_required)
         self._wire_reading(failpoints, told)
@@ -499,6 +505,12 @@ class App:
 
     async def _disable_failing(self) -> None:
         await self.disabler.failing()
+
+    async def _cancel_deliveries(self, conn: Executor, tenant: TenantId, connection_id: UUID) -> Cancelled:
+        return Cancelled(deliveries=await self.endpoints.cancel_deliveries(conn, tenant, connection_id))
+
+    async def _keep_receipt(self, conn: Executor, tenant: TenantId, connection_id: UUID, deliveries_cancelled: int, entry_id: UUID) -> None:
+        await self.receipts.open(conn, tenant, of_webhook(connection_id, deliveries_cancelled, entry_id, self.clock.now()))
 
     async def _purge_notices(self) -> None:
         await self.notices.purge()

@@ -29,6 +29,13 @@ NAMES: Final = frozenset(
         "refresh.after_call",
         "refresh.before_commit",
         "refresh.after_commit",
+        "disconnect.before_commit",
+        "disconnect.after_commit",
+        "disconnect.after_key",
+        "disconnect.before_revoke",
+        "disconnect.after_revoke",
+        "disconnect.before_close",
+        "disconnect.after_close",
         "record.before_commit",
         "record.after_commit",
     }

@@ -70,6 +70,7 @@ CROSSING = {
     "refreshes_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid, provider text, generation bigint)"),
     "outgrown_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "claim_revocation_v1": ("customhouse_revoker", _TAKEN),
+    "claim_revocation_v2": ("customhouse_revoker", _TAKEN.replace("ends_key", "pending_session uuid, ends_key")),
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "notice_mails_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
     "notices_past_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),

@@ -49,7 +49,14 @@ CONNECTION_CHANGED: Final = _tag(
     "connection.changed", 5, "A connection was changed.", "changed", "host", "status", "event_types", "certificate"
 )
 CONNECTION_DISCONNECTED: Final = _tag(
-    "connection.disconnected", 6, "A connection was disconnected; its key and secrets were destroyed.", "deliveries_cancelled"
+    "connection.disconnected",
+    6,
+    "A connection was disconnected; its key and secrets were destroyed.",
+    "deliveries_cancelled",
+    "actions_cancelled",
+    "provider",
+    "reason",
+    "operation_id",
 )
 EVENT_TYPE_REGISTERED: Final = _tag("event_type.registered", 7, "An event type was registered or changed.", "event_type", "pii_fields")
 POLICY_CHANGED: Final = _tag(
@@ -192,6 +199,18 @@ KEY_RECHECKED: Final = _tag(
     "reason",
 )
 KEY_OLD: Final = _tag("connection.key_old", 42, "A pasted key is older than keys should become; its replacement was asked for.", "age_days")
+RECEIPT_UPDATED: Final = _tag(
+    "receipt.updated",
+    43,
+    "More became known about a disconnect: another version of its receipt.",
+    "version",
+    "status",
+    "verified",
+    "attempts",
+    "shared",
+    "tokens_destroyed",
+    "key_destroyed",
+)
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

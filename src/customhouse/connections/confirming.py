@@ -74,12 +74,13 @@ class Confirming:
         """
         async with self._database.transaction(tenant) as conn:
             row = await conn.fetchrow(SQL["session"], tenant, session_id)
+            waits = await conn.fetchval(SQL["waits"], tenant, session_id)
         if row is None:
             raise NotFound
         same = hmac.compare_digest(row["user_id"].encode(), user_id.encode("utf-8", "surrogatepass"))
         if row["state"] == "confirmed" and same:
             return UUID(str(row["connection_id"]))
-        if row["state"] != "granted" or row["deadline"] <= self._clock.now():
+        if row["state"] != "granted" or not waits or row["deadline"] <= self._clock.now():
             raise ConnectSessionOver("Nothing waits for a confirmation: the session is over, or the person has not come back yet.")
         if not same:
             await self.decline(tenant, session_id, "other_user", origin)
@@ -117,6 +118,10 @@ class Confirming:
         await self._announce.prepare(tenant, REFUSED)
         async with self._database.transaction(tenant) as conn:
             row = await conn.fetchrow(SQL["session"], tenant, session_id)
+            if row is not None and row["state"] == "granted" and not await conn.fetchval(SQL["waits"], tenant, session_id):
+                # The connection has ended, and took it along.
+                await conn.execute(SQL["end_session"], tenant, session_id, "ended", "disconnected", self._clock.now())
+                return False
         if row is None or row["state"] != "granted":
             return False
         seal = await self._grant_seal(tenant, row["connection_id"])

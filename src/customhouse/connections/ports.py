@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
 from customhouse.db import Executor
-from customhouse.types import Json, TenantId
+from customhouse.providers.manifest import Provider
+from customhouse.types import Json, Secret, TenantId
 
 CREATED: Final = "customhouse.connection.created"
 CHANGED: Final = "customhouse.connection.changed"
 DEGRADED: Final = "customhouse.connection.degraded"
 DISCONNECTED: Final = "customhouse.connection.disconnected"
 REFUSED: Final = "customhouse.connection.refused"
+REVOCATION_ENDED: Final = "customhouse.connection.revocation_ended"
 REAUTHORIZE: Final = "customhouse.connection.reauthorization_required"
 DISABLED: Final = "customhouse.connection.disabled"
 KEY_OLD: Final = "customhouse.connection.key_old"
@@ -46,4 +49,28 @@ class Refresher(Protocol):
 
     def nudge(self, tenant: TenantId, connection_id: UUID, generation: int) -> None:
         """Ask for a renewal of what is still valid; nobody waits for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a disconnect took along."""
+
+    deliveries: int = 0
+    actions: int = 0
+
+
+class OnDisconnect(Protocol):
+    """Who has work waiting for connections: it ends with them."""
+
+    async def __call__(self, conn: Executor, tenant: TenantId, connection_id: UUID) -> Cancelled:
+        """Cancel what waits, in the caller's open transaction, which is in `tenant` and holds the connection's row for update."""
+        ...
+
+
+class Subscriptions(Protocol):
+    """Who has subscriptions at providers: they end before the grant does, because ending them takes its token."""
+
+    async def __call__(self, tenant: TenantId, connection_id: UUID, provider: Provider, access: Secret, api_origin: str | None) -> int:
+        """End them, and return how many were ended. What fails is left: a provider ends what belongs to a grant with the grant."""
         ...

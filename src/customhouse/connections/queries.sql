@@ -165,8 +165,8 @@ select tenant_id, revocation_id from revocations_due_v1($1, $2)
 
 -- name: claim_revocation
 select connection_id, provider, reason, account_index, api_origin, tokens_sealed, access_sealed, refresh_sealed, token_generation,
-       access_expires_at, key_id, tenant_key_id, wrapped_key, ends_key, attempts, asked_at, ends_at
-from claim_revocation_v1($1, $2, $3)
+       access_expires_at, key_id, tenant_key_id, wrapped_key, pending_session, ends_key, attempts, asked_at, ends_at
+from claim_revocation_v2($1, $2, $3)
 
 -- name: begin_attempt
 update revocation_escrow set attempts = attempts + 1 where tenant_id = $1 and revocation_id = $2 returning attempts
@@ -178,7 +178,7 @@ delete from revocation_escrow where tenant_id = $1 and revocation_id = $2 return
 select grants_sharing_v2($1) as sharing
 
 -- name: postpone_revocation
-update revocation_escrow set next_at = $3 where tenant_id = $1 and revocation_id = $2
+update revocation_escrow set next_at = $3, asked_at = $4 where tenant_id = $1 and revocation_id = $2
 
 -- Reading credentials --------------------------------------------------------------------------------------------------
 
@@ -196,3 +196,100 @@ insert into bulk_read_alarms (tenant_id, actor_id, raised_at, window_at, connect
 select $1, $2, $3, $4, $5, $6, $7
 where not exists (select from bulk_read_alarms where tenant_id = $1 and actor_id = $2 and raised_at > $8)
 returning true
+
+-- Disconnect -----------------------------------------------------------------------------------------------------------
+
+-- name: tokens_to_move
+select token_generation, access_sealed, refresh_sealed, access_expires_at, api_origin from integration_tokens
+where tenant_id = $1 and connection_id = $2 for update
+
+-- name: grant_index
+select coalesce(shared_index, account_index) as shared_index from connection_grants where tenant_id = $1 and connection_id = $2
+
+-- name: lock_sharing
+-- Who ends one of several connections that stand on one grant: one after the other, so that exactly one of them is the last.
+select pg_advisory_xact_lock(hashtextextended('grant' || chr(31) || encode($1::bytea, 'hex'), 0))
+
+-- name: move_to_escrow
+-- The statement before has read the row for update: nobody changed it since.
+insert into revocation_escrow (tenant_id, revocation_id, connection_id, provider, reason, account_index, api_origin, access_sealed,
+                               refresh_sealed, token_generation, access_expires_at, ends_key, next_at, ends_at, key_id, tenant_key_id,
+                               wrapped_key)
+select tenant_id, $3, connection_id, $4, $5, $6, api_origin, access_sealed, refresh_sealed, token_generation, access_expires_at, true, $7,
+       $8, $9, $10, $11
+from integration_tokens where tenant_id = $1 and connection_id = $2
+
+-- name: pending_to_escrow
+-- A new grant that waits for the host's word, as it lies; the key that it is sealed under is named in its header.
+with taken as (
+  delete from pending_grants where tenant_id = $1 and connection_id = $2
+  returning tenant_id, session_id, connection_id, coalesce(shared_index, account_index) as shared_index, tokens_sealed, access_expires_at,
+            api_origin
+)
+insert into revocation_escrow (tenant_id, revocation_id, connection_id, provider, reason, account_index, api_origin, tokens_sealed,
+                               pending_session, access_expires_at, ends_key, next_at, ends_at, key_id)
+select tenant_id, session_id, connection_id, $3, 'disconnected', shared_index, api_origin, tokens_sealed, session_id, access_expires_at,
+       false, $4, $5, encode(substring(tokens_sealed from 2 for 16), 'hex')::uuid
+from taken
+
+-- name: waits
+select true from pending_grants where tenant_id = $1 and session_id = $2
+
+-- name: note_subscriptions
+update disconnect_receipts set subscriptions_ended = subscriptions_ended + $3 where tenant_id = $1 and connection_id = $2
+
+-- name: give_key_to_escrow
+-- What of this connection waited already, under the key that leaves the keyring.
+update revocation_escrow set tenant_key_id = $4, wrapped_key = $5
+where tenant_id = $1 and connection_id = $2 and key_id = $3 and tenant_key_id is null
+
+-- name: keep_renewed
+update revocation_escrow
+set tokens_sealed = $3, access_sealed = null, refresh_sealed = null, token_generation = null, access_expires_at = $4, api_origin = $5,
+    asked_at = null, pending_session = null
+where tenant_id = $1 and revocation_id = $2
+
+-- name: revocations_of
+select revocation_id from revocation_escrow where tenant_id = $1 and connection_id = $2
+
+-- name: connections_of_account
+select tenant_id, connection_id from connections_of_account_v1($1)
+
+-- name: connections_to_end
+select tenant_id, connection_id from connections_to_end_v1($1, $2, $3, $4, $5, $6)
+
+-- name: disconnects_unfinished
+select tenant_id, connection_id from disconnects_unfinished_v1($1, $2)
+
+-- Receipts -------------------------------------------------------------------------------------------------------------
+
+-- name: receipt
+select connection_id, version, provider, reason, operation_id, revocation_id, revocation_status, verified, attempts, shared,
+       tokens_destroyed, key_destroyed, escrow_until, actions_cancelled, deliveries_cancelled, subscriptions_ended, notified, instructions,
+       audit_entry_id, at, updated_at
+from disconnect_receipts where tenant_id = $1 and connection_id = $2
+
+-- name: open_receipt
+insert into disconnect_receipts (tenant_id, connection_id, provider, reason, operation_id, revocation_id, revocation_status, shared,
+                                 tokens_destroyed, escrow_until, actions_cancelled, deliveries_cancelled, notified, instructions,
+                                 audit_entry_id, at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
+
+-- name: release_key
+update disconnect_receipts set key_released = true, key_destroyed = tokens_destroyed, version = version + 1, updated_at = $3
+where tenant_id = $1 and connection_id = $2 and not key_released
+returning connection_id, version, revocation_status, verified, attempts, shared, tokens_destroyed, key_destroyed
+
+-- name: count_attempt
+update disconnect_receipts set attempts = $4, version = version + 1, updated_at = $5
+where tenant_id = $1 and connection_id = $2 and revocation_id = $3
+returning connection_id, version, revocation_status, verified, attempts, shared, tokens_destroyed, key_destroyed
+
+-- name: settle_receipt
+update disconnect_receipts
+set revocation_status = $4, verified = $5, attempts = $6, shared = $7, instructions = $8, tokens_destroyed = true,
+    key_destroyed = key_released, escrow_until = null, version = version + 1, updated_at = $9
+where tenant_id = $1 and connection_id = $2 and revocation_id = $3 and not tokens_destroyed
+returning connection_id, version, provider, reason, operation_id, revocation_id, revocation_status, verified, attempts, shared,
+          tokens_destroyed, key_destroyed, escrow_until, actions_cancelled, deliveries_cancelled, subscriptions_ended, notified,
+          instructions, audit_entry_id, at, updated_at

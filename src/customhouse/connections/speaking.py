@@ -105,6 +105,14 @@ class Speaker:
         found = parse_introspection(provider, answer.status, answer.body)
         return None if isinstance(found, Failure) else found
 
+    async def show_refresh(self, provider: Provider, token: Secret) -> TokenReply | Failure | None:
+        """Show a refresh token that is to end: whether it still gives something; None: the answer did not reach us."""
+        reply = await self._send(provider, calls.refresh(provider, self.client(provider), token=token))
+        if reply.status is None or reply.error is not None:
+            return None
+        headers = {} if reply.content_type is None else {"content-type": reply.content_type}
+        return parse_token_reply(provider, Step.REFRESH, reply.status, reply.body, headers, shown=token)
+
     async def revoke(self, provider: Provider, held: Tokens) -> Failure | None:
         """Ask the provider to end a grant; None: it says that it did, or that there is nothing left to end."""
         for call in calls.revoke(provider, self.client(provider), access=held.access, refreshing=held.refresh):
@@ -127,6 +135,10 @@ class Speaker:
             return True
         if found.reason in {Reason.TOKEN_REFUSED, Reason.GRANT_ENDED, Reason.ACCOUNT_GONE}:
             return False
+        if found.reason is Reason.UNREADABLE and answer.status == HTTPStatus.OK:
+            # It was let in; who it is does not matter here.
+            body = read(answer.body)
+            return True if isinstance(body, dict) and not refused(provider.oauth2, body) else None
         return None if found.kind is Kind.TRANSIENT else True
 
     async def ask(self, provider: Provider, call: Call) -> Reply:

@@ -54,24 +54,31 @@ class Telling:
         if kind is None or not _concerns_the_user(event_type, data):
             return
         connection_id = _id_in(data, "con", "connection_id")
-        to = await self._recipient(conn, tenant, connection_id, _id_in(data, "cns", "session_id"))
+        to = await self._recipient(conn, tenant, event_type, connection_id, _id_in(data, "cns", "session_id"))
         if to is not None:
             detail: dict[str, Json] = {name: data[name] for name in ("provider", "reason") if name in data and name in KINDS[kind].members}
             await self._notices.notify(conn, tenant, to, kind, connection_id=connection_id, detail=detail)
 
-    async def _recipient(self, conn: Executor, tenant: TenantId, connection_id: UUID | None, session_id: UUID | None) -> Recipient | None:
+    async def _recipient(
+        self, conn: Executor, tenant: TenantId, event_type: str, connection_id: UUID | None, session_id: UUID | None
+    ) -> Recipient | None:
         row = None if connection_id is None else await conn.fetchrow(_SQL["holder"], tenant, connection_id)
         if row is not None and connection_id is not None and row["user_id"] is not None:
-            return Recipient(row["user_id"], await self._address(tenant, connection_id, row))
+            # The end of a connection must not wait for the key service, nor hold its row meanwhile.
+            return Recipient(row["user_id"], await self._address(tenant, connection_id, row, wait=event_type != DISCONNECTED))
         user_id = None if session_id is None else await conn.fetchval(_SQL["invited"], tenant, session_id)
         return None if user_id is None else Recipient(user_id)
 
-    async def _address(self, tenant: TenantId, connection_id: UUID, row: Row) -> str | None:
+    async def _address(self, tenant: TenantId, connection_id: UUID, row: Row, *, wait: bool) -> str | None:
         """Return the address in the facts of the last consent; None where there is none that opens: then the inbox has to do."""
         if row["user_sealed"] is None:
             return None
         try:
-            key = self._vault.cached_connection_key(tenant, connection_id) or await self._vault.connection_key(tenant, connection_id)
+            key = self._vault.cached_connection_key(tenant, connection_id)
+            if key is None:
+                if not wait:
+                    return None
+                key = await self._vault.connection_key(tenant, connection_id)
             seal = GrantSeal(self._vault.environment, tenant, connection_id, key)
             facts = seal.open("connection_grants", "user_sealed", str(connection_id), row["user_sealed"], row["grant_version"])
         except (KeyServiceUnavailable, Unsealable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from customhouse import ids
@@ -58,6 +58,14 @@ class Receipt:
     at: datetime
 
 
+class OnEnd(Protocol):
+    """Who keeps the receipts of disconnects."""
+
+    async def __call__(self, conn: Executor, tenant: TenantId, connection_id: UUID, deliveries_cancelled: int, entry_id: UUID) -> None:
+        """Write one, in the open transaction that ends the connection."""
+        ...
+
+
 class Endpoints:
     """Creates, changes, shows and ends webhook connections."""
 
@@ -69,16 +77,21 @@ class Endpoints:
         operational: Operational,
         rotations: Rotations,
         rules: Rules,
+        on_end: OnEnd,
         *,
         drop_payloads: bool,
     ) -> None:
-        """Take the parts; `drop_payloads` deletes a payload in the transaction that ends its last delivery (retention 0)."""
+        """Take the parts.
+
+        `on_end` keeps the receipts; `drop_payloads` deletes a payload in the transaction that ends its last delivery (retention 0).
+        """
         self._database = database
         self._vault = vault
         self._clock = clock
         self._operational = operational
         self._rotations = rotations
         self._rules = rules
+        self._on_end = on_end
         self._drop_payloads = drop_payloads
         self._views = Views(database, vault, clock)
         self.get = self._views.get
@@ -205,12 +218,7 @@ class Endpoints:
     async def _end(self, conn: Executor, tenant: TenantId, connection_id: UUID, origin: Origin) -> tuple[UUID, int]:
         await conn.execute(SQL["end_connection"], tenant, connection_id)
         await conn.execute(SQL["destroy_secrets"], tenant, connection_id)
-        await conn.execute(SQL["hold_waiting_lines"], tenant, connection_id)
-        if self._drop_payloads:
-            await conn.execute(SQL["hold_waiting_payloads"], tenant, connection_id)
-        cancelled = [row["delivery_id"] for row in await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected")]
-        if self._drop_payloads:
-            await conn.execute(SQL["drop_ended_payloads"], tenant, cancelled)
+        cancelled = await self.cancel_deliveries(conn, tenant, connection_id)
         entry_id = await log.append(
             conn,
             self._clock,
@@ -218,11 +226,22 @@ class Endpoints:
             origin,
             tags.CONNECTION_DISCONNECTED,
             connection_id=connection_id,
-            detail={"deliveries_cancelled": len(cancelled)},
+            detail={"deliveries_cancelled": cancelled},
         )
-        told: dict[str, Json] = {**_about(connection_id), "deliveries_cancelled": len(cancelled)}
+        told: dict[str, Json] = {**_about(connection_id), "deliveries_cancelled": cancelled}
         await self._operational.announce(conn, tenant, _DISCONNECTED, told)
-        return entry_id, len(cancelled)
+        await self._on_end(conn, tenant, connection_id, cancelled, entry_id)
+        return entry_id, cancelled
+
+    async def cancel_deliveries(self, conn: Executor, tenant: TenantId, connection_id: UUID) -> int:
+        """Cancel what waits for a connection that ends, in the caller's transaction, which holds its row for update; return how many."""
+        await conn.execute(SQL["hold_waiting_lines"], tenant, connection_id)
+        if self._drop_payloads:
+            await conn.execute(SQL["hold_waiting_payloads"], tenant, connection_id)
+        cancelled = [row["delivery_id"] for row in await conn.fetch(SQL["cancel_deliveries"], tenant, connection_id, "disconnected")]
+        if self._drop_payloads:
+            await conn.execute(SQL["drop_ended_payloads"], tenant, cancelled)
+        return len(cancelled)
 
     async def _insert(
         self,

@@ -77,7 +77,11 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "customhouse.connection.disconnected": Kind(
         "A connection was disconnected; its key and secrets are destroyed.",
-        frozenset({"connection_id", "provider", "deliveries_cancelled"}),
+        frozenset({"connection_id", "provider", "deliveries_cancelled", "reason"}),
+    ),
+    "customhouse.connection.revocation_ended": Kind(
+        "What became of a disconnected connection's permission at the provider: `revoked`, `unsupported` or `failed`.",
+        frozenset({"connection_id", "provider", "status", "verified", "attempts"}),
     ),
     "customhouse.notice.created": Kind(
         "A notice was put into a user's inbox.", frozenset({"notice_id", "user_id", "kind", "connection_id"})

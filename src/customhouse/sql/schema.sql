@@ -557,6 +557,19 @@ $$;
 
 ALTER FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) OWNER TO customhouse_revoker;
 
+CREATE FUNCTION customhouse.claim_revocation_v2(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) RETURNS TABLE(connection_id uuid, provider text, reason text, account_index bytea, api_origin text, tokens_sealed bytea, access_sealed bytea, refresh_sealed bytea, token_generation bigint, access_expires_at timestamp with time zone, key_id uuid, tenant_key_id uuid, wrapped_key bytea, pending_session uuid, ends_key boolean, attempts integer, asked_at timestamp with time zone, ends_at timestamp with time zone)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  update customhouse.revocation_escrow r set next_at = p_until
+  where r.tenant_id = nullif(current_setting('app.tenant_id', true), '') and r.revocation_id = p_revocation and r.next_at <= p_moment
+  returning r.connection_id, r.provider, r.reason, r.account_index, r.api_origin, r.tokens_sealed, r.access_sealed, r.refresh_sealed,
+            r.token_generation, r.access_expires_at, r.key_id, r.tenant_key_id, r.wrapped_key, r.pending_session, r.ends_key, r.attempts,
+            r.asked_at, r.ends_at
+$$;
+
+ALTER FUNCTION customhouse.claim_revocation_v2(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) OWNER TO customhouse_revoker;
+
 CREATE FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) RETURNS TABLE(tenant_id text, session_id uuid, over boolean)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'customhouse', 'pg_temp'
@@ -2134,6 +2147,7 @@ CREATE TABLE customhouse.revocation_escrow (
     tenant_key_id uuid,
     wrapped_key bytea,
     asked_at timestamp with time zone,
+    pending_session uuid,
     CONSTRAINT revocation_escrow_account_index_check CHECK ((octet_length(account_index) = 32)),
     CONSTRAINT revocation_escrow_key CHECK (((wrapped_key IS NULL) = (tenant_key_id IS NULL))),
     CONSTRAINT revocation_escrow_tokens CHECK (((tokens_sealed IS NULL) = (access_sealed IS NOT NULL)))
@@ -2697,6 +2711,9 @@ GRANT ALL ON FUNCTION customhouse.claim_due_v4(p_process uuid, p_limit integer, 
 REVOKE ALL ON FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.claim_revocation_v1(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) TO customhouse_service;
 
+REVOKE ALL ON FUNCTION customhouse.claim_revocation_v2(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.claim_revocation_v2(p_revocation uuid, p_moment timestamp with time zone, p_until timestamp with time zone) TO customhouse_service;
+
 REVOKE ALL ON FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.connect_sessions_due_v1(p_moment timestamp with time zone, p_forget interval, p_limit integer) TO customhouse_service;
 
@@ -3023,6 +3040,8 @@ GRANT SELECT(key_id) ON TABLE customhouse.revocation_escrow TO customhouse_servi
 GRANT SELECT(tenant_key_id) ON TABLE customhouse.revocation_escrow TO customhouse_service;
 
 GRANT SELECT(asked_at) ON TABLE customhouse.revocation_escrow TO customhouse_service;
+
+GRANT SELECT(pending_session) ON TABLE customhouse.revocation_escrow TO customhouse_service;
 
 GRANT SELECT ON TABLE customhouse.schema_migrations TO customhouse_service;
 

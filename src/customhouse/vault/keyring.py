@@ -99,6 +99,12 @@ class Keyring:
             row = await tx.fetchrow(_SQL["data_key_by_scope"], tenant_id, purpose, scope)
         return None if row is None else _data_key(tenant_id, row)
 
+    async def data_keys_of(self, tenant_id: TenantId, purpose: str, scope: str) -> Sequence[WrappedDataKey]:
+        """Return every data key of a scope that is not destroyed."""
+        async with self._db.transaction(tenant_id) as tx:
+            rows = await tx.fetch(_SQL["data_keys_of_scope"], tenant_id, purpose, scope)
+        return [_data_key(tenant_id, row) for row in rows]
+
     async def add_data_key(self, key: WrappedDataKey, *, at: datetime, within: Within) -> bool:
         """Store a data key as the active one of its scope; tell whether it was stored.
 

@@ -31,6 +31,11 @@ from data_keys d join tenant_keys t on t.tenant_id = d.tenant_id and t.key_id = 
 where d.tenant_id = $1 and d.purpose = $2 and d.scope = $3 and d.state in ('active', 'destroyed')
 order by d.state limit 1
 
+-- name: data_keys_of_scope
+select d.key_id, d.purpose, d.scope, d.wrapped, d.state, d.tenant_key_id, t.kms_key, t.wrapped as tenant_wrapped, t.state as tenant_state
+from data_keys d join tenant_keys t on t.tenant_id = d.tenant_id and t.key_id = d.tenant_key_id
+where d.tenant_id = $1 and d.purpose = $2 and d.scope = $3 and d.state <> 'destroyed'
+
 -- name: lock_scope
 -- Making and destroying the key of one scope take turns.
 select pg_advisory_xact_lock(hashtextextended(concat_ws(chr(31), 'data_keys', $1::text, $2::text, $3::text), 0))

@@ -9,6 +9,7 @@ overwrite them there.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import date
 from typing import Final
 from uuid import UUID
@@ -24,7 +25,7 @@ from customhouse.types import TenantId
 from customhouse.vault.cache import KeyCache, Ring, Scope
 from customhouse.vault.deeds import KeyDeed, Witness
 from customhouse.vault.flights import Flight, Flights
-from customhouse.vault.keyring import Keyring, WrappedTenantKey
+from customhouse.vault.keyring import Keyring, WrappedDataKey, WrappedTenantKey
 from customhouse.vault.opening import CONNECTION, Opener
 from customhouse.vault.roots import RootKey
 
@@ -153,6 +154,23 @@ class Vault:
             await self._keyring.destroy_scope(tenant_id, *scope, at=self._clock.now(), tombstone=ids.new(), within=told)
         finally:
             self._doubt(tenant_id)
+
+    async def wrapped_connection_keys(self, tenant_id: TenantId, connection_id: UUID) -> Sequence[WrappedDataKey]:
+        """Return the keys of a connection as they lie in the keyring; the key service is not asked."""
+        return await self._keyring.data_keys_of(tenant_id, CONNECTION, str(connection_id))
+
+    async def open_wrapped(self, tenant_id: TenantId, connection_id: UUID, key_id: UUID, tenant_key_id: UUID, wrapped: bytes) -> RecordKey:
+        """Open a connection's key that was taken out of the keyring before it was destroyed there; it enters no cache.
+
+        Raises:
+            KeyDestroyed: the tenant key is destroyed.
+            Unsealable: it was altered or moved, or there is no such tenant key.
+        """
+        tenant_key = await self._keyring.tenant_key(tenant_id, tenant_key_id)
+        if tenant_key is None:
+            raise Unsealable
+        stored = WrappedDataKey(key_id, CONNECTION, str(connection_id), active=False, wrapped=wrapped, tenant_key=tenant_key)
+        return await self._opener.open(stored, Flight(stale=True))
 
     async def payload_key(self, tenant_id: TenantId, day: date) -> RecordKey:
         """Return the key under which payloads accepted on this day (UTC) are sealed; the first call of the day makes it.

@@ -12,7 +12,6 @@ from fastapi import Query
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from customhouse import ids
-from customhouse.connections.ending import Ended
 from customhouse.connections.pasted import KeyState
 from customhouse.connections.pasting import Kept, Pasting
 from customhouse.connections.users import User
@@ -265,30 +264,6 @@ class ChangedShape(ConnectionShape):
     """Where the change made a signing key."""
 
 
-class Revocation(Shape):
-    """What the provider did; there is nobody to revoke a webhook at."""
-
-    status: Literal["revoked", "pending", "unsupported", "shared"] = "unsupported"
-    verified: bool = False
-    attempts: int = 0
-
-
-class ReceiptShape(Shape):
-    """What a disconnect did."""
-
-    connection_id: str
-    revocation: Revocation = Revocation()
-    tokens_destroyed: bool
-    key_destroyed: bool
-    escrow_until: datetime | None = None
-    """Until when the provider is asked again to end the grant; the tokens wait sealed, for that alone."""
-    actions_cancelled: int
-    deliveries_cancelled: int
-    notified: bool
-    audit_entry_id: str
-    at: datetime
-
-
 @ROUTES.post("/v1/connections", status_code=201, summary="Create a webhook connection, or one by a key")
 @needs(Scope.CONNECTIONS_WRITE)
 async def create_connection(body: NewConnection, caller: CallerOf, _key: IdempotencyKey = None) -> MadeConnection:
@@ -380,27 +355,6 @@ async def change_connection(connection_id: str, body: ChangedConnection, caller:
     return ChangedShape(**_shown(made.connection).model_dump(), secrets=secrets)
 
 
-@ROUTES.delete("/v1/connections/{connection_id}", summary="Disconnect")
-@needs(Scope.CONNECTIONS_WRITE)
-async def disconnect(connection_id: str, caller: CallerOf, tenant_id: NamedTenant = None) -> ReceiptShape:
-    """End a connection: unusable at once, secrets and key destroyed, waiting deliveries cancelled. Answers the receipt."""
-    tenant = await caller.tenant(tenant_id)
-    found = ids.parse("con", connection_id)
-    if await caller.app.grants.provider_of(tenant, found) != PROVIDER:
-        return _receipt(await caller.app.ending.disconnect(tenant, found, caller.origin))
-    receipt = await caller.app.endpoints.disconnect(tenant, found, caller.origin)
-    return ReceiptShape(
-        connection_id=ids.show("con", receipt.connection_id),
-        tokens_destroyed=True,
-        key_destroyed=True,
-        actions_cancelled=0,
-        deliveries_cancelled=receipt.deliveries_cancelled,
-        notified=False,
-        audit_entry_id=ids.show("aud", receipt.audit_entry_id),
-        at=receipt.at,
-    )
-
-
 @ROUTES.post("/v1/connections/{connection_id}/secrets/rotate", summary="Rotate the signing key")
 @needs(Scope.CONNECTIONS_WRITE)
 async def rotate_secret(
@@ -422,26 +376,6 @@ async def rotate_secret(
         secret_already_shown=made.secret is None,
         activates_at=made.activates_at,
         previous_valid_until=made.previous_valid_until,
-    )
-
-
-def _receipt(ended: Ended) -> ReceiptShape:
-    settled = ended.settled
-    revocation = Revocation(status="pending", attempts=1)
-    if settled is not None:
-        known: dict[str, Literal["revoked", "shared"]] = {"revoked": "revoked", "shared": "shared"}
-        revocation = Revocation(status=known.get(settled.outcome, "unsupported"), verified=settled.verified, attempts=settled.attempts)
-    return ReceiptShape(
-        connection_id=ids.show("con", ended.connection_id),
-        revocation=revocation,
-        tokens_destroyed=settled is not None,
-        key_destroyed=settled is not None,
-        escrow_until=ended.escrow_until,
-        actions_cancelled=0,
-        deliveries_cancelled=0,
-        notified=False,
-        audit_entry_id=ids.show("aud", ended.audit_entry_id),
-        at=ended.at,
     )
 
 

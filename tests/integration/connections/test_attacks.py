@@ -234,12 +234,12 @@ async def test_a_made_up_link_leads_nowhere(browser: Browser, link: str) -> None
 async def test_names_are_shown_and_never_interpreted(platform: Api, browser: Browser, zoom: Authority) -> None:
     made = await platform("POST", "/v1/tenants", {"tenant_id": "evil", "name": "<img src=x onerror=alert(1)>"})
     assert made.status_code == 201
-    user = {"id": "u1", "display_name": "\"><script>alert('x')</script>{{7*7}}"}
+    user = {"id": "u1", "display_name": "\"><script>alert('x')</script>{{7777*7777}}"}
     session = await platform("POST", "/v1/connect-sessions", {"tenant_id": "evil", "user": user, "provider": "zoom"})
     page = await browser.get(session.json()["connect_url"])
     assert page.status_code == 200
-    for raw in ("<script", "<img", "49", "onerror=alert(1)>"):
-        assert raw not in page.text.replace("10:49", ""), raw
+    for raw in ("<script", "<img", "60481729", "onerror=alert(1)>"):
+        assert raw not in page.text, raw
     assert "&lt;img src=x onerror=alert(1)&gt;" in page.text
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

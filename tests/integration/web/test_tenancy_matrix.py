@@ -92,6 +92,11 @@ MATRIX: Final[dict[tuple[str, str], list[Row]]] = {
     ("POST", "/v1/connections/{connection_id}/recover"): _one("/v1/connections/{connection_id}/recover", LONG_AGO),
     ("PATCH", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}", {"url": "http://127.0.0.1:9/", "paused": True}),
     ("DELETE", "/v1/connections/{connection_id}"): _one("/v1/connections/{connection_id}"),
+    ("GET", "/v1/connections/{connection_id}/receipt"): [
+        *_one("/v1/connections/{ended_id}/receipt"),
+        Row("/v1/connections/{ended_id}/receipt?format=signed"),
+        Row("/v1/connections/{ended_id}/receipt?format=html"),
+    ],
     ("POST", "/v1/connections/{connection_id}/secrets/rotate"): _one("/v1/connections/{connection_id}/secrets/rotate", {}),
     ("POST", "/v1/connections/{connection_id}/access-token"): _one("/v1/connections/{granted_id}/access-token"),
     ("POST", "/v1/connections/{connection_id}/credentials"): _one(
@@ -186,6 +191,8 @@ async def victim(app: App, acme: Api, receiver: Recorder, browser: Browser, zoom
     held = {"provider": "stripe", "credentials": {"api_key": stripe_key(sandbox)[1]}}
     pasted = await acme("POST", "/v1/connections", held)
     made = (await acme("POST", "/v1/connections", {"provider": "webhook", "url": receiver.url("/"), "user_id": "u1"})).json()
+    ended = (await acme("POST", "/v1/connections", {"provider": "webhook", "url": receiver.url("/ended")})).json()
+    assert (await acme("DELETE", f"/v1/connections/{ended['connection_id']}")).status_code == 200
     await acme("POST", "/v1/event-types", {"event_type": "secret.type", "schema": {"type": "object"}})
     events = [(await acme("POST", "/v1/events", {**EVENT, **more})).json() for more in ({}, {"event_id": "order-4711"})]
     await receiver.wait_for(2)
@@ -200,6 +207,7 @@ async def victim(app: App, acme: Api, receiver: Recorder, browser: Browser, zoom
             "connection_id": made["connection_id"],
             "pasted_id": pasted.json()["connection_id"],
             "new_key": stripe_key(sandbox)[1],
+            "ended_id": ended["connection_id"],
             "event_id": events[0]["event_id"],
             "given_event_id": "order-4711",
             "delivery_id": events[0]["deliveries"][0]["delivery_id"],
@@ -260,7 +268,17 @@ async def test_no_route_reaches_into_another_tenant(acme: Api, other: Api, victi
                 assert (answer.status_code, answer.json()["data"]) == (200, []), where
             else:
                 assert [one["pointer"] for one in problem(answer, 422, "invalid_request")["errors"]] == ["/connection_ids/0"], where
-            for name in ("connection_id", "event_id", "delivery_id", "key_id", "session_id", "granted_id", "pasted_id", "notice_id"):
+            for name in (
+                "connection_id",
+                "event_id",
+                "delivery_id",
+                "key_id",
+                "session_id",
+                "granted_id",
+                "pasted_id",
+                "ended_id",
+                "notice_id",
+            ):
                 assert ids.values[name] not in answer.text, where
     assert await _contents(owner) == before
 
