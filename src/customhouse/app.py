@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from customhouse.connections.bulk import Rules as BulkRules
 from customhouse.connections.confirming import Confirming
 from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
+from customhouse.connections.keeping import Keeping
+from customhouse.connections.keeping import notes as refusals
 from customhouse.connections.pasted import KeyStates
 from customhouse.connections.pasting import PastedKeys
 from customhouse.connections.ports import Announce, Cancelled
@@ -274,6 +277,7 @@ class App:
             Periodic("connect.end_sessions", "* * * * *", self.sweeping.sessions),
             Periodic("connect.revoke", "* * * * *", self.revoker.end_due),
             Periodic("connect.finish_disconnects", "* * * * *", self.ending.finish_due),
+            Periodic("tokens.renew", "* * * * *", self.keeping.due),
             Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
             Periodic("connect.recheck_keys", "* * * * *", self.rechecking.due),
             Periodic("notices.purge", "31 4 * * *", self._purge_notices),
@@ -384,6 +388,8 @@ class App:
         """Return what `/readyz` says: whether the service can do its work, what was looked at, and what an operator should know."""
         checks = await self.ready()
         notes: list[Json] = ["prod runs on a local key file (ALLOW_LOCAL_KEY)"] if self.local_key_in_prod else []
+        with suppress(CustomhouseError):
+            notes += refusals(await self.brakes.refusing())
         shown: list[Json] = [{"name": one.name, "ok": one.ok, "advice": None if one.ok else one.advice} for one in checks]
         return {"ready": all(check.ok for check in checks), "checks": shown, "notes": notes}
 
@@ -462,6 +468,7 @@ class App:
         settling = Settling(database, clock, storing, self.revoker, told, self.brakes, metrics)
         self.renewing = Renewing(database, vault, clock, self.catalogue, speaker, settling, self.brakes, failpoints, metrics)
         self.refresher = Refresher(self.renewing, clock)
+        self.keeping = Keeping(database, clock, self.catalogue, self.refresher, self.brakes)
 
     def _wire_keys(self, told: Telling) -> None:
         """Wire what is connected by keys that customers make."""

@@ -60,7 +60,7 @@ class Refresher:
             raise error.with_traceback(None)
 
     async def freshen(self, tenant: TenantId, connection_id: UUID, *, generation: int) -> CustomhouseError | None:
-        """Renew tokens before they end, for as long as it takes; return why not."""
+        """Renew tokens before they end, for as long as it takes; return why not. Nothing is raised."""
         return await self._flown((tenant, connection_id, generation, False), None)
 
     def nudge(self, tenant: TenantId, connection_id: UUID, generation: int) -> None:
@@ -98,7 +98,7 @@ class Refresher:
         task = self._flights.get(flight)
         if task is None:
             if self._closed:
-                raise TokenUnavailable("This process is about to end.")
+                return TokenUnavailable("This process is about to end.")
             task = self._start(flight)
         # A caller that goes away, or waits no longer, leaves the call to the others.
         await asyncio.wait({task}, timeout=patience)

@@ -1,8 +1,9 @@
 -- name: refreshable
 select c.provider, c.mode, c.status, c.status_reason, c.grant_version, c.mac, g.requested, g.granted, g.missing, g.scopes_known,
        g.account_index, t.token_generation, t.refresh_sealed, t.access_expires_at, t.refresh_expires_at, t.api_origin,
-       greatest(extract(epoch from r.not_before - now()), 0)::float8 as pause,
-       greatest(extract(epoch from r.lease_until - now()), 0)::float8 as leased, coalesce(r.failures, 0) as failures
+       case when r.generation = t.token_generation then greatest(extract(epoch from r.not_before - now()), 0)::float8 end as pause,
+       case when r.generation = t.token_generation then r.failures else 0 end as failures,
+       greatest(extract(epoch from r.lease_until - now()), 0)::float8 as leased
 from connections c
 left join connection_grants g on g.tenant_id = c.tenant_id and g.connection_id = c.connection_id
 left join integration_tokens t on t.tenant_id = c.tenant_id and t.connection_id = c.connection_id
@@ -25,8 +26,13 @@ set generation = excluded.generation, holder = excluded.holder, lease_until = ex
     attempts = case when r.generation = excluded.generation then r.attempts + 1 else 1 end,
     lost = case when r.generation = excluded.generation then r.lost + (r.holder is not null)::integer else 0 end,
     lost_since = case when r.generation = excluded.generation
-                      then coalesce(r.lost_since, case when r.holder is not null then r.started_at end) end
-where (r.holder is null or r.lease_until <= now()) and (r.not_before is null or r.not_before <= now())
+                      then coalesce(r.lost_since, case when r.holder is not null then r.started_at end) end,
+    failures = case when r.generation = excluded.generation then r.failures else 0 end,
+    reason = case when r.generation = excluded.generation then r.reason end,
+    failing_since = case when r.generation = excluded.generation then r.failing_since end,
+    not_before = null
+where (r.holder is null or r.lease_until <= now())
+  and (r.not_before is null or r.not_before <= now() or r.generation <> excluded.generation)
 returning attempts, lost, extract(epoch from now() - lost_since)::float8 as lost_for
 
 -- name: keep_lease

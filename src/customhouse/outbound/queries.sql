@@ -101,10 +101,14 @@ insert into connection_secrets (tenant_id, connection_id, key_id, purpose, state
 values ($1, $2, $3, 'signing', 'active', $4, $5)
 
 -- name: connections
-select connection_id, provider, user_id, mode, status, status_reason, grant_version, description, url_sealed, headers_sealed, url_host,
+-- Of a webhook, health is what its deliveries showed; of a grant, what the renewals of its tokens showed, and what holds for its provider.
+select c.connection_id, c.provider, user_id, mode, status, status_reason, c.grant_version, description, url_sealed, headers_sealed, url_host,
        event_types, signature_profile, signature_algorithm, retry_schedule, rate_per_second, rate_burst, client_certificate_sealed, mac,
        created_at, updated_at,
-       failing_since, last_success_at, last_failure_at, last_failure,
+       coalesce(h.failing_since, r.failing_since, b.since) as failing_since,
+       coalesce(h.last_success_at, t.issued_at) as last_success_at,
+       coalesce(h.last_failure_at, case when r.reason is not null then r.checked_at end, b.since) as last_failure_at,
+       coalesce(h.last_failure, r.reason, b.reason) as last_failure,
        array(select s.key_id from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ids,
        array(select s.state from connection_secrets s
@@ -113,16 +117,21 @@ select connection_id, provider, user_id, mode, status, status_reason, grant_vers
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_begins,
        array(select s.valid_until from connection_secrets s
              where s.tenant_id = c.tenant_id and s.connection_id = c.connection_id and s.purpose = 'signing' order by s.key_id) as key_ends
-from connections c left join connection_health using (tenant_id, connection_id)
-where tenant_id = $1
-  and ($2::uuid is null or connection_id = $2)
-  and ($3::uuid is null or connection_id < $3)
+from connections c left join connection_health h using (tenant_id, connection_id)
+left join integration_tokens t using (tenant_id, connection_id)
+left join token_refreshes r
+  on r.tenant_id = t.tenant_id and r.connection_id = t.connection_id and r.generation = t.token_generation and r.reason is not null
+left join provider_brakes b on b.provider = c.provider and b.kind = 'refused'
+where c.tenant_id = $1
+  and ($2::uuid is null or c.connection_id = $2)
+  and ($3::uuid is null or c.connection_id < $3)
   and ($4::text is null or user_id = $4)
-  and ($5::text is null or provider = $5)
+  and ($5::text is null or c.provider = $5)
   and ($6::text is null or status = $6)
   and ($8::boolean is null
-       or $8 = (status = 'active' and failing_since is null and coalesce(certificate_expires_at > now(), true)))
-order by connection_id desc
+       or $8 = (status = 'active' and coalesce(h.failing_since, r.failing_since, b.since) is null
+                 and coalesce(certificate_expires_at > now(), true)))
+order by c.connection_id desc
 limit $7
 
 -- name: lock_connection

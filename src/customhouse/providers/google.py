@@ -67,6 +67,7 @@ ERRORS: Final = (
     ErrorRule(
         Kind.PERMANENT, Reason.ADMIN_BLOCKED, ("admin_policy_enforced", "org_internal"), steps=(Step.AUTHORIZE, Step.EXCHANGE, Step.REFRESH)
     ),
+    ErrorRule(Kind.APPLICATION, Reason.APPLICATION_DISABLED, ("disabled_client", "deleted_client")),
     ErrorRule(Kind.TRANSIENT, Reason.UNAVAILABLE, ("internal_failure",), steps=(Step.EXCHANGE, Step.REFRESH, Step.REVOKE)),
     ErrorRule(
         Kind.TRANSIENT,
@@ -92,6 +93,7 @@ SHARES: Final = "Google counts consent per project: two connections of one accou
 UNCONFIRMED: Final = (
     "That revoking either token ends everything the account gave to the project, and that a revoked token answers 400 `invalid_token`.",
     "The review class of each scope (sensitive, restricted).",
+    "That a client which was disabled or deleted in the console answers `disabled_client` and `deleted_client`.",
     "How Google spells the identity scopes in replies: both spellings are understood.",
 )
 

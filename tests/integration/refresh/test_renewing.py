@@ -14,30 +14,13 @@ from customhouse.types import TenantId
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.state import Kind
 from tests.connected import access_token, connect
+from tests.integration.refresh.scene import at_once, calls, entries, state
 from tests.sandboxes import Sandbox
 from tests.scenes import make_tenant
 
 pytestmark = pytest.mark.anyio
 
 ALL = ("zoom", "gmail")
-
-
-def calls(sandbox: Sandbox, *statuses: int) -> int:
-    """Return how often a refresh token was shown."""
-    return sum(call.operation == Operation.REFRESH and (not statuses or call.status in statuses) for call in sandbox.calls)
-
-
-async def row(owner: asyncpg.Connection, connection_id: UUID) -> asyncpg.Record:
-    found = await owner.fetchrow(
-        """
-        select c.status, c.status_reason, c.grant_version, t.token_generation, t.refreshed_at, r.*
-        from connections c left join integration_tokens t using (tenant_id, connection_id)
-        left join token_refreshes r using (tenant_id, connection_id) where c.connection_id = $1
-        """,
-        connection_id,
-    )
-    assert found is not None
-    return found
 
 
 @pytest.fixture(params=ALL)
@@ -54,15 +37,14 @@ async def test_a_renewed_token_works_and_takes_the_place_of_the_old_one(
     new = await access_token(app, tenant, connection_id)
     assert new != old
     assert sandbox.is_live(new)
-    stored = await row(owner, connection_id)
+    stored = await state(owner, connection_id)
     assert (stored["status"], stored["token_generation"], stored["grant_version"]) == ("active", 2, 1)
     assert (stored["holder"], stored["lost"], stored["failures"], stored["reason"]) == (None, 0, 0, None)
     assert stored["refreshed_at"] is not None
     await app.refresher.renew(tenant, connection_id, generation=2)
     assert sandbox.is_live(await access_token(app, tenant, connection_id))
     assert calls(sandbox, 200) == 2
-    tags = [entry["tag"] for entry in await owner.fetch("select tag from audit_entries where tenant_id = $1", tenant)]
-    assert tags.count("token.refreshed") == 2
+    assert len(await entries(owner, "token.refreshed")) == 2
 
 
 async def test_a_generation_that_is_past_costs_no_call(app: App, tenant: TenantId, connection: tuple[str, UUID], sandbox: Sandbox) -> None:
@@ -98,10 +80,9 @@ async def test_a_grant_that_was_withdrawn_needs_a_new_consent_and_the_host_is_to
             await app.refresher.renew(tenant, connection_id, generation=1)
         assert refused.value.reason == "grant_ended"
     assert calls(sandbox) == 1
-    stored = await row(owner, connection_id)
+    stored = await state(owner, connection_id)
     assert (stored["status"], stored["status_reason"]) == ("reauthorization_required", "grant_ended")
-    tags = [entry["tag"] for entry in await owner.fetch("select tag from audit_entries where tenant_id = $1", tenant)]
-    assert tags.count("connection.reauthorization_required") == 1
+    assert len(await entries(owner, "connection.reauthorization_required")) == 1
 
 
 async def test_a_provider_that_is_away_marks_nobody_and_is_not_asked_again_at_once(
@@ -114,11 +95,11 @@ async def test_a_provider_that_is_away_marks_nobody_and_is_not_asked_again_at_on
             await app.refresher.renew(tenant, connection_id, generation=1)
         assert refused.value.retry_after >= 1
     assert calls(sandbox) == 1
-    stored = await row(owner, connection_id)
+    stored = await state(owner, connection_id)
     assert (stored["status"], stored["reason"], stored["failures"]) == ("active", "provider_unavailable", 1)
-    await owner.execute("update token_refreshes set not_before = now()")
+    await at_once(owner)
     await app.refresher.renew(tenant, connection_id, generation=1)
-    stored = await row(owner, connection_id)
+    stored = await state(owner, connection_id)
     assert (stored["status"], stored["reason"], stored["failures"], stored["lost"]) == ("active", None, 0, 0)
 
 
@@ -129,8 +110,8 @@ async def test_an_answer_that_was_lost_is_asked_for_once_more(
     sandbox.order(name, FaultKind.LOST, Operation.REFRESH)
     with pytest.raises(TokenUnavailable):
         await app.refresher.renew(tenant, connection_id, generation=1)
-    assert (await row(owner, connection_id))["lost"] == 1
-    await owner.execute("update token_refreshes set not_before = now()")
+    assert (await state(owner, connection_id))["lost"] == 1
+    await at_once(owner)
     if name == "zoom":
         # Its refresh tokens are good for one use: the second showing says that the first one was taken.
         with pytest.raises(ReauthorizationRequired) as refused:
@@ -138,7 +119,7 @@ async def test_an_answer_that_was_lost_is_asked_for_once_more(
         assert refused.value.reason == "refresh_reply_lost"
         return
     await app.refresher.renew(tenant, connection_id, generation=1)
-    assert (await row(owner, connection_id))["status"] == "active"
+    assert (await state(owner, connection_id))["status"] == "active"
     assert sandbox.is_live(await access_token(app, tenant, connection_id))
 
 
@@ -149,7 +130,7 @@ async def test_an_answer_that_was_lost_before_it_had_an_effect_costs_nothing(
     sandbox.order(name, FaultKind.UNREACHED, Operation.REFRESH)
     with pytest.raises(TokenUnavailable):
         await app.refresher.renew(tenant, connection_id, generation=1)
-    await owner.execute("update token_refreshes set not_before = now()")
+    await at_once(owner)
     await app.refresher.renew(tenant, connection_id, generation=1)
     assert sandbox.is_live(await access_token(app, tenant, connection_id))
 
