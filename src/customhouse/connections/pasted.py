@@ -11,6 +11,7 @@ from uuid import UUID
 
 from customhouse.connections import tokens
 from customhouse.connections.probing import Findings
+from customhouse.connections.reading import REFUSED_BY_PROVIDER
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal
 from customhouse.crypto.envelope import RecordKey
@@ -28,8 +29,8 @@ _KNOWN: Final = True
 """What was probed is never guessed."""
 WIDER: Final = "key_wider"
 """The status reason of a connection whose key may more than it should: it is disabled."""
-ENDED: Final = "key_ended"
-"""The status reason of a connection whose key the provider does not know any more."""
+ENDED: Final = REFUSED_BY_PROVIDER
+"""The status reason of a connection whose key the provider does not know any more: nobody is handed it."""
 
 
 def next_check(auth: RestrictedKey, now: datetime, draw: Callable[[], float] = random.random) -> datetime:
