@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from customhouse.providers.catalogue import BUILT_IN
 from customhouse.providers.contract.subject import DEMANDS
 from customhouse.providers.failures import MEANING
-from customhouse.providers.manifest import OAuth2, Provider, RestrictedKey
+from customhouse.providers.manifest import OAuth2, Probe, Provider, RestrictedKey
 from customhouse.providers.vocabulary import Extent, Mode, Reuse, Rotation
 
 _ROTATION = {
@@ -106,8 +106,9 @@ def _facts(provider: Provider) -> Iterator[str]:
     auth = provider.auth
     yield f"Tokens go to {', '.join(f'`{host}`' for host in provider.hosts)} and nowhere else."
     if isinstance(auth, RestrictedKey):
-        yield f"Probed every {_span(auth.recheck_seconds)}: {', '.join(f'`{probe.path}`' for probe in auth.allowed)} must answer."
-        yield f"These must answer 403, anything else refuses the key: {', '.join(f'`{probe.path}`' for probe in auth.forbidden)}."
+        yield f"The key is made at <{auth.create_url}>: it is {auth.looks}."
+        yield f"Probed before it is kept, and every {_span(auth.recheck_seconds)}: {_probes(auth.allowed)} must answer."
+        yield f"These must answer 403 for want of a permission, anything else refuses the key: {_probes(auth.forbidden)}."
         yield f"Disconnecting: {auth.advice}"
     else:
         refresh, revocation = auth.refresh, auth.revocation
@@ -126,6 +127,10 @@ def _facts(provider: Provider) -> Iterator[str]:
         yield provider.shares
     for one in provider.exempt:
         yield f'Exempt from "{DEMANDS[one.demand]}" {one.reason}'
+
+
+def _probes(probes: Iterable[Probe]) -> str:
+    return ", ".join(f"`{probe.method} {probe.path}`" for probe in probes)
 
 
 def _errors(provider: Provider) -> list[str]:

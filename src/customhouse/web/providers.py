@@ -57,6 +57,8 @@ class ProviderShape(Shape):
     """By mode; `act` asks for those of both."""
     not_requested: list[NeverShape]
     flows: list[FlowShape]
+    key_url: str | None
+    """Where the customer makes a key with just these permissions; null: it is connected by consent."""
     shares_grants: str | None
     """Whose grant another connection of the same account shares; null: each connection has its own."""
 
@@ -98,6 +100,7 @@ def _shown(catalogue: Catalogue, one: Provider) -> ProviderShape:
         scopes={mode: [_scope(scope) for scope in one.scopes if scope.mode is mode] for mode in one.modes},
         not_requested=[NeverShape(pattern=never.pattern, why=never.why) for never in one.not_requested],
         flows=[FlowShape(direction=flow.direction, what=flow.what) for flow in one.flows],
+        key_url=None if isinstance(one.auth, OAuth2) else one.auth.create_url,
         shares_grants=one.shares or None,
     )
 
