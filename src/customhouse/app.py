@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ from customhouse.connections.keeping import Keeping
 from customhouse.connections.keeping import notes as refusals
 from customhouse.connections.pasted import KeyStates
 from customhouse.connections.pasting import PastedKeys
+from customhouse.connections.places import GRANTS, HELD_TENANT_KEYS
 from customhouse.connections.ports import Announce, Cancelled
 from customhouse.connections.probing import Prober
 from customhouse.connections.reading import Reader
@@ -72,6 +74,7 @@ from customhouse.outbound.health import Health
 from customhouse.outbound.operational import Operational
 from customhouse.outbound.operations import Operations
 from customhouse.outbound.payloads import Payloads
+from customhouse.outbound.places import ENDPOINTS
 from customhouse.outbound.presence import Presence
 from customhouse.outbound.reads import Reads
 from customhouse.outbound.recorder import Recorder
@@ -91,6 +94,7 @@ from customhouse.tenants.store import Tenants
 from customhouse.types import PLATFORM, Json, JsonObject, Secret, TenantId
 from customhouse.vault.deeds import KeyDeed, KeyEvent
 from customhouse.vault.keyring import Keyring
+from customhouse.vault.rotating import MARGIN, Rotating
 from customhouse.vault.vault import Vault
 
 _log: Final = get("customhouse.app")
@@ -208,6 +212,18 @@ class App:
             cache_ttl=settings.kms_cache_ttl,
             metrics=self.metrics,
         )
+        self.rotating = Rotating(
+            database,
+            self.vault.opener,
+            self._witness,
+            self.clock,
+            (*GRANTS, *ENDPOINTS),
+            HELD_TENANT_KEYS,
+            failpoints,
+            environment=environment,
+            wait=timedelta(seconds=settings.kms_cache_ttl) + MARGIN,
+            metrics=self.metrics,
+        )
         self.tenants = Tenants(database, self.vault, self.clock)
         self.api_keys = ApiKeys(database, self.vault, self.clock)
         self.policies = Policies(database, self.clock)
@@ -278,6 +294,7 @@ class App:
             Periodic("connect.revoke", "* * * * *", self.revoker.end_due),
             Periodic("connect.finish_disconnects", "* * * * *", self.ending.finish_due),
             Periodic("tokens.renew", "* * * * *", self.keeping.due),
+            Periodic("keys.turn", "* * * * *", self.rotating.finish_due),
             Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
             Periodic("connect.recheck_keys", "* * * * *", self.rechecking.due),
             Periodic("notices.purge", "31 4 * * *", self._purge_notices),
@@ -567,8 +584,10 @@ class App:
         tag, detail = {
             KeyDeed.TENANT_KEY_CREATED: (tags.TENANT_KEY_CREATED, {"key_id": key_id, "kms_key": event.root}),
             KeyDeed.TENANT_KEY_UNWRAPPED: (tags.TENANT_KEY_UNWRAPPED, {"key_id": key_id, "kms_key": event.root}),
+            KeyDeed.TENANT_KEY_REPLACED: (tags.TENANT_KEY_REPLACED, {"key_id": key_id, "kms_key": event.root}),
             KeyDeed.TENANT_KEY_DESTROYED: (tags.TENANT_KEY_DESTROYED, {"key_id": key_id}),
             KeyDeed.DATA_KEY_CREATED: (tags.DATA_KEY_CREATED, {"key_id": key_id, "purpose": event.purpose}),
+            KeyDeed.CONNECTION_KEY_REPLACED: (tags.CONNECTION_KEY_REPLACED, {"key_id": key_id}),
             KeyDeed.CONNECTION_KEY_DESTROYED: (tags.CONNECTION_KEY_DESTROYED, {"key_id": key_id}),
         }[event.deed]
         about = UUID(event.scope) if event.purpose == "connection" and event.scope else None

@@ -38,6 +38,13 @@ NAMES: Final = frozenset(
         "disconnect.after_close",
         "record.before_commit",
         "record.after_commit",
+        "rotate.tenant_key_replaced",
+        "rotate.wrapped",
+        "rotate.made",
+        "rotate.taken_over",
+        "rotate.before_move",
+        "rotate.moved",
+        "rotate.ended",
     }
 )
 

@@ -97,6 +97,14 @@ KMS_CALLS: Final = Metric("kms_calls_total", Kind.COUNTER, "Calls to the key ser
 VAULT_CACHE: Final = Metric(
     "vault_cache_total", Kind.COUNTER, "Keys looked up in memory: `hit`, `miss`, `expired`", ("outcome",), "look-ups"
 )
+KEY_TURNS: Final = Metric(
+    "key_turns_total",
+    Kind.COUNTER,
+    "Rotation of keys: `tenant_keys_made`, `data_keys_wrapped`, `tenant_keys_ended`, `connection_keys_made`, `connection_keys_taken_over`, "
+    "`connection_keys_ended`, `unreadable`",
+    ("operation",),
+    "keys",
+)
 PII_REMOVED: Final = Metric("pii_fields_removed_total", Kind.COUNTER, "Fields removed before anything was stored", (), "fields")
 NOTICE_MAILS: Final = Metric(
     "notice_mails_total", Kind.COUNTER, "E-mails about notices: `sent`, `put_off` (a try in vain), `failed`", ("outcome",), "mails"
@@ -139,6 +147,7 @@ TABLE: Final = (
     BULK_READ_ALARMS,
     KMS_CALLS,
     VAULT_CACHE,
+    KEY_TURNS,
     PII_REMOVED,
     TOKEN_REFRESHES,
     TOKEN_REFRESH_SECONDS,

@@ -33,12 +33,14 @@ WITHOUT_TENANT = {
     "schema_migrations",
     "brakes",
     "provider_brakes",
+    "key_rotations",
     "pgqueuer",
     "pgqueuer_log",
     "pgqueuer_schedules",
     "pgqueuer_statistics",
 }
-"""Processes, versions, what is held back everywhere or at one provider, and the job queue, whose arguments are ids only (rulings §1).
+"""Processes, versions, what is held back everywhere or at one provider, which rotations of keys were begun, and the job queue, whose
+arguments are ids only (rulings §1).
 Whatever is added here needs a reason."""
 
 _TAKEN = (
@@ -74,6 +76,8 @@ CROSSING = {
     "signing_turns_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "notice_mails_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
     "notices_past_v1": ("customhouse_crossing", "TABLE(tenant_id text, notice_id uuid)"),
+    "key_holders_v1": ("customhouse_crossing", "TABLE(tenant_id text)"),
+    "key_turns_v1": ("customhouse_crossing", "TABLE(tenant_id text)"),
     "upkeep_partitions_v1": ("customhouse_upkeep", "TABLE(made integer, dropped integer)"),
 }
 """Everything that runs with other rights than the caller's, with its owner and what it answers. What may look across tenants answers ids
@@ -96,6 +100,8 @@ POLICIES = {
     ("consents", "crossing", "customhouse_crossing", "SELECT"),
     ("integration_tokens", "crossing", "customhouse_crossing", "SELECT"),
     ("token_refreshes", "crossing", "customhouse_crossing", "SELECT"),
+    ("tenant_keys", "crossing", "customhouse_crossing", "SELECT"),
+    ("data_keys", "crossing", "customhouse_crossing", "SELECT"),
     ("delivery_queue", "crossing", "customhouse_crossing", "ALL"),
     ("event_keys", "crossing", "customhouse_crossing", "ALL"),
     ("idempotency_keys", "crossing", "customhouse_crossing", "ALL"),
@@ -138,6 +144,8 @@ CROSSING_RIGHTS = {
         (f"integration_tokens.{name}", "SELECT")
         for name in ("tenant_id", "connection_id", "token_generation", "access_expires_at", "issued_at")
     ),
+    *((f"tenant_keys.{name}", "SELECT") for name in ("tenant_id", "state")),
+    *((f"data_keys.{name}", "SELECT") for name in ("tenant_id", "state")),
     ("delivery_queue", "SELECT"),
     ("delivery_queue", "UPDATE"),
     ("event_keys", "SELECT"),
@@ -175,6 +183,8 @@ _A_GRANT = """
       insert into disconnect_receipts (tenant_id, connection_id, provider, reason, revocation_status, tokens_destroyed, audit_entry_id, at,
                                        updated_at)
       values ($1, $2, 'zoom', 'requested', 'pending', false, $3, now(), now())
+    ), ended as (
+      insert into ended_keys (tenant_id, connection_id, key_id, ended_at) values ($1, $2, $3, now())
     ), held as (
       insert into connection_grants (tenant_id, connection_id, grant_version, requested, granted, missing, scopes_known, manifest_version,
                                      account_index, account_sealed, user_sealed)

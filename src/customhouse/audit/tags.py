@@ -211,6 +211,12 @@ RECEIPT_UPDATED: Final = _tag(
     "tokens_destroyed",
     "key_destroyed",
 )
+TENANT_KEY_REPLACED: Final = _tag(
+    "tenant_key.replaced", 44, "Another tenant key took over; what the old one wrapped is wrapped anew.", "key_id", "kms_key"
+)
+CONNECTION_KEY_REPLACED: Final = _tag(
+    "connection_key.replaced", 45, "Another key of the connection took over; what the old one sealed is sealed anew.", "key_id"
+)
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

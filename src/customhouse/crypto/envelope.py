@@ -97,6 +97,8 @@ class RecordKey:
     key_id: UUID
     material: Secret
     """32 uniformly random bytes."""
+    others: tuple[RecordKey, ...] = ()
+    """Keys of the same things, before or after this one in a rotation: they open what names them, and never seal."""
 
     def __post_init__(self) -> None:
         """Refuse material of another length."""
@@ -126,13 +128,15 @@ def seal(key: RecordKey, place: Binding, plaintext: bytes) -> bytes:
 
 
 def open_sealed(key: RecordKey, place: Binding, sealed: bytes) -> bytes:
-    """Return the plaintext of a sealed value.
+    """Return the plaintext of a sealed value; `key.others` open what names them.
 
     Raises:
         Unsealable: and nothing else, whatever `sealed` holds: not this format, another key, another place, or altered.
     """
-    if len(sealed) < OVERHEAD or sealed[:17] != _VERSION + key.key_id.bytes:
+    if len(sealed) < OVERHEAD:
         raise Unsealable
+    if sealed[:17] != _VERSION + key.key_id.bytes:
+        key = _named(key.others, sealed)
     associated = place.associated_data()
     if not associated:
         raise Unsealable
@@ -145,6 +149,13 @@ def open_sealed(key: RecordKey, place: Binding, sealed: bytes) -> bytes:
         return AESGCM(keys[:32]).decrypt(_NONCE, sealed[_BODY:], bound)
     except (InvalidTag, OverflowError):
         raise Unsealable from None
+
+
+def _named(keys: tuple[RecordKey, ...], sealed: bytes) -> RecordKey:
+    for key in keys:
+        if sealed[:17] == _VERSION + key.key_id.bytes:
+            return key
+    raise Unsealable
 
 
 def key_id_of(sealed: bytes) -> UUID:

@@ -778,6 +778,29 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.key_holders_v1(p_after text, p_limit integer) RETURNS TABLE(tenant_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select k.tenant_id from customhouse.tenant_keys k
+  where k.state = 'active' and k.tenant_id > p_after order by k.tenant_id limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.key_holders_v1(p_after text, p_limit integer) OWNER TO customhouse_crossing;
+
+CREATE FUNCTION customhouse.key_turns_v1(p_after text, p_limit integer) RETURNS TABLE(tenant_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select t.tenant_id from (
+    select d.tenant_id from customhouse.data_keys d where d.state in ('next', 'retired')
+    union
+    select k.tenant_id from customhouse.tenant_keys k where k.state = 'retired') t
+  where t.tenant_id > p_after order by t.tenant_id limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.key_turns_v1(p_after text, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.load_batch_v1(p_process uuid, p_tenant text[], p_delivery uuid[]) RETURNS TABLE(tenant_id text, tenant_version bigint, platform_version bigint, delivery_id uuid, lease integer, event_uid uuid, event_id text, event_type text, connection_id uuid, variant smallint, policy_version bigint, attempts integer, expires_at timestamp with time zone, body_sha256 bytea, sealed bytea)
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1359,6 +1382,28 @@ $$;
 
 ALTER FUNCTION customhouse.refreshes_due_v1(p_moment timestamp with time zone, p_provider text[], p_unused interval[], p_each integer) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.refuse_ended_keys() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $_$
+declare
+  name text;
+  sealed bytea;
+begin
+  perform pg_advisory_xact_lock_shared(hashtextextended(concat_ws(chr(31), 'sealing', new.tenant_id, new.connection_id::text), 0));
+  if exists (select from customhouse.ended_keys e where e.tenant_id = new.tenant_id and e.connection_id = new.connection_id) then
+    foreach name in array tg_argv loop
+      execute format('select ($1).%I', name) into sealed using new;
+      if exists (select from customhouse.ended_keys e where e.tenant_id = new.tenant_id and e.connection_id = new.connection_id
+                 and uuid_send(e.key_id) = substring(sealed from 2 for 16)) then
+        raise exception 'a value was sealed under a key that has ended' using errcode = 'integrity_constraint_violation';
+      end if;
+    end loop;
+  end if;
+  return new;
+end
+$_$;
+
 CREATE FUNCTION customhouse.release_batch_v1(p_process uuid, p_tenant text[], p_delivery uuid[], p_lease integer[], p_in interval) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1793,8 +1838,9 @@ CREATE TABLE customhouse.data_keys (
     state text DEFAULT 'active'::text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     destroyed_at timestamp with time zone,
+    retired_at timestamp with time zone,
     CONSTRAINT data_keys_check CHECK (((state = 'destroyed'::text) = (wrapped IS NULL))),
-    CONSTRAINT data_keys_state_check CHECK ((state = ANY (ARRAY['active'::text, 'retired'::text, 'destroyed'::text])))
+    CONSTRAINT data_keys_state_check CHECK ((state = ANY (ARRAY['next'::text, 'active'::text, 'retired'::text, 'destroyed'::text])))
 );
 
 ALTER TABLE ONLY customhouse.data_keys FORCE ROW LEVEL SECURITY;
@@ -1867,6 +1913,15 @@ CREATE TABLE customhouse.disconnect_receipts (
 
 ALTER TABLE ONLY customhouse.disconnect_receipts FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE customhouse.ended_keys (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    ended_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY customhouse.ended_keys FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.event_keys (
     tenant_id text NOT NULL,
     key_hash bytea NOT NULL,
@@ -1934,6 +1989,16 @@ CREATE TABLE customhouse.integration_tokens (
 );
 
 ALTER TABLE ONLY customhouse.integration_tokens FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE customhouse.key_rotations (
+    rotation_id uuid NOT NULL,
+    kind text NOT NULL,
+    only_tenant text,
+    cutoff timestamp with time zone NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT key_rotations_kind_check CHECK ((kind = ANY (ARRAY['tenant'::text, 'connection'::text, 'all'::text])))
+);
 
 CREATE TABLE customhouse.notices (
     tenant_id text NOT NULL,
@@ -2170,6 +2235,7 @@ CREATE TABLE customhouse.tenant_keys (
     state text DEFAULT 'active'::text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     destroyed_at timestamp with time zone,
+    retired_at timestamp with time zone,
     CONSTRAINT tenant_keys_check CHECK (((state = 'destroyed'::text) = (wrapped IS NULL))),
     CONSTRAINT tenant_keys_state_check CHECK ((state = ANY (ARRAY['active'::text, 'retired'::text, 'destroyed'::text])))
 );
@@ -2275,6 +2341,9 @@ ALTER TABLE ONLY customhouse.delivery_queue
 ALTER TABLE ONLY customhouse.disconnect_receipts
     ADD CONSTRAINT disconnect_receipts_pkey PRIMARY KEY (tenant_id, connection_id);
 
+ALTER TABLE ONLY customhouse.ended_keys
+    ADD CONSTRAINT ended_keys_pkey PRIMARY KEY (tenant_id, connection_id, key_id);
+
 ALTER TABLE ONLY customhouse.event_keys
     ADD CONSTRAINT event_keys_pkey PRIMARY KEY (tenant_id, key_hash);
 
@@ -2289,6 +2358,9 @@ ALTER TABLE ONLY customhouse.idempotency_keys
 
 ALTER TABLE ONLY customhouse.integration_tokens
     ADD CONSTRAINT integration_tokens_pkey PRIMARY KEY (tenant_id, connection_id);
+
+ALTER TABLE ONLY customhouse.key_rotations
+    ADD CONSTRAINT key_rotations_pkey PRIMARY KEY (rotation_id);
 
 ALTER TABLE ONLY customhouse.notices
     ADD CONSTRAINT notices_pkey PRIMARY KEY (tenant_id, notice_id);
@@ -2374,6 +2446,14 @@ CREATE INDEX connections_provider ON customhouse.connections USING btree (provid
 
 CREATE UNIQUE INDEX data_keys_active ON customhouse.data_keys USING btree (tenant_id, purpose, scope) WHERE (state = 'active'::text);
 
+CREATE UNIQUE INDEX data_keys_next ON customhouse.data_keys USING btree (tenant_id, purpose, scope) WHERE (state = 'next'::text);
+
+CREATE INDEX data_keys_scope ON customhouse.data_keys USING btree (tenant_id, purpose, scope);
+
+CREATE INDEX data_keys_turning ON customhouse.data_keys USING btree (tenant_id, state) WHERE (state = ANY (ARRAY['next'::text, 'retired'::text]));
+
+CREATE INDEX data_keys_wrapped_by ON customhouse.data_keys USING btree (tenant_id, tenant_key_id) WHERE (state <> 'destroyed'::text);
+
 CREATE INDEX deliveries_connection ON ONLY customhouse.deliveries USING btree (tenant_id, connection_id, delivery_id);
 
 CREATE UNIQUE INDEX delivery_queue_head ON customhouse.delivery_queue USING btree (tenant_id, connection_id, ordering_key) WHERE ((ordering_key IS NOT NULL) AND (NOT blocked));
@@ -2397,6 +2477,8 @@ CREATE INDEX idempotency_keys_expiry ON customhouse.idempotency_keys USING btree
 CREATE INDEX integration_tokens_age ON customhouse.integration_tokens USING btree (issued_at);
 
 CREATE INDEX integration_tokens_expiry ON customhouse.integration_tokens USING btree (access_expires_at);
+
+CREATE UNIQUE INDEX key_rotations_under_way ON customhouse.key_rotations USING btree (kind, COALESCE(only_tenant, ''::text)) WHERE (finished_at IS NULL);
 
 CREATE INDEX notices_age ON customhouse.notices USING btree (created_at);
 
@@ -2443,6 +2525,20 @@ CREATE INDEX revocation_escrow_due ON customhouse.revocation_escrow USING btree 
 CREATE INDEX revocation_escrow_tenant_key ON customhouse.revocation_escrow USING btree (tenant_id, tenant_key_id);
 
 CREATE UNIQUE INDEX tenant_keys_active ON customhouse.tenant_keys USING btree (tenant_id) WHERE (state = 'active'::text);
+
+CREATE INDEX tenant_keys_turning ON customhouse.tenant_keys USING btree (tenant_id) WHERE (state = 'retired'::text);
+
+CREATE TRIGGER refuse_ended_keys BEFORE INSERT OR UPDATE OF account_sealed, user_sealed ON customhouse.connection_grants FOR EACH ROW EXECUTE FUNCTION customhouse.refuse_ended_keys('account_sealed', 'user_sealed');
+
+CREATE TRIGGER refuse_ended_keys BEFORE INSERT OR UPDATE OF sealed ON customhouse.connection_secrets FOR EACH ROW EXECUTE FUNCTION customhouse.refuse_ended_keys('sealed');
+
+CREATE TRIGGER refuse_ended_keys BEFORE INSERT OR UPDATE OF url_sealed, headers_sealed, client_certificate_sealed, client_key_sealed ON customhouse.connections FOR EACH ROW EXECUTE FUNCTION customhouse.refuse_ended_keys('url_sealed', 'headers_sealed', 'client_certificate_sealed', 'client_key_sealed');
+
+CREATE TRIGGER refuse_ended_keys BEFORE INSERT OR UPDATE OF access_sealed, refresh_sealed ON customhouse.integration_tokens FOR EACH ROW EXECUTE FUNCTION customhouse.refuse_ended_keys('access_sealed', 'refresh_sealed');
+
+CREATE TRIGGER refuse_ended_keys BEFORE INSERT OR UPDATE OF account_sealed, tokens_sealed ON customhouse.pending_grants FOR EACH ROW EXECUTE FUNCTION customhouse.refuse_ended_keys('account_sealed', 'tokens_sealed');
+
+CREATE TRIGGER refuse_ended_keys BEFORE INSERT OR UPDATE OF tokens_sealed, access_sealed, refresh_sealed ON customhouse.revocation_escrow FOR EACH ROW EXECUTE FUNCTION customhouse.refuse_ended_keys('tokens_sealed', 'access_sealed', 'refresh_sealed');
 
 CREATE TRIGGER tell_change AFTER UPDATE ON customhouse.api_keys FOR EACH ROW EXECUTE FUNCTION customhouse.tell_key_change();
 
@@ -2563,6 +2659,8 @@ CREATE POLICY crossing ON customhouse.connection_secrets FOR SELECT TO customhou
 
 CREATE POLICY crossing ON customhouse.consents FOR SELECT TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.data_keys FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing ON customhouse.delivery_queue TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.disconnect_receipts FOR SELECT TO customhouse_crossing USING (true);
@@ -2581,6 +2679,8 @@ CREATE POLICY crossing ON customhouse.pending_grants FOR SELECT TO customhouse_c
 
 CREATE POLICY crossing ON customhouse.revocation_escrow FOR SELECT TO customhouse_crossing USING (true);
 
+CREATE POLICY crossing ON customhouse.tenant_keys FOR SELECT TO customhouse_crossing USING (true);
+
 CREATE POLICY crossing ON customhouse.token_refreshes FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing_certificates ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((certificate_expires_at IS NOT NULL));
@@ -2596,6 +2696,8 @@ ALTER TABLE customhouse.deliveries ENABLE ROW LEVEL SECURITY;
 ALTER TABLE customhouse.delivery_queue ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.disconnect_receipts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE customhouse.ended_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.event_keys ENABLE ROW LEVEL SECURITY;
 
@@ -2646,6 +2748,8 @@ CREATE POLICY own_tenant ON customhouse.deliveries TO customhouse_service USING 
 CREATE POLICY own_tenant ON customhouse.delivery_queue TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.disconnect_receipts TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.ended_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.event_keys TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -2734,6 +2838,12 @@ GRANT ALL ON FUNCTION customhouse.grants_sharing_v1(p_account_index bytea) TO cu
 
 REVOKE ALL ON FUNCTION customhouse.grants_sharing_v2(p_index bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.grants_sharing_v2(p_index bytea) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.key_holders_v1(p_after text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.key_holders_v1(p_after text, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.key_turns_v1(p_after text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.key_turns_v1(p_after text, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.long_failing_v1(p_period interval, p_limit integer) TO customhouse_service;
@@ -2902,6 +3012,10 @@ GRANT SELECT(confirmed_at) ON TABLE customhouse.consents TO customhouse_crossing
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.data_keys TO customhouse_service;
 
+GRANT SELECT(tenant_id) ON TABLE customhouse.data_keys TO customhouse_crossing;
+
+GRANT SELECT(state) ON TABLE customhouse.data_keys TO customhouse_crossing;
+
 GRANT SELECT,INSERT ON TABLE customhouse.deliveries TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.delivery_queue TO customhouse_service;
@@ -2918,6 +3032,8 @@ GRANT SELECT(operation_id) ON TABLE customhouse.disconnect_receipts TO customhou
 GRANT SELECT(key_released) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
 
 GRANT SELECT(updated_at) ON TABLE customhouse.disconnect_receipts TO customhouse_crossing;
+
+GRANT SELECT,INSERT ON TABLE customhouse.ended_keys TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.event_keys TO customhouse_service;
 GRANT SELECT,DELETE ON TABLE customhouse.event_keys TO customhouse_crossing;
@@ -2940,6 +3056,8 @@ GRANT SELECT(token_generation) ON TABLE customhouse.integration_tokens TO custom
 GRANT SELECT(access_expires_at) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
 
 GRANT SELECT(issued_at) ON TABLE customhouse.integration_tokens TO customhouse_crossing;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.key_rotations TO customhouse_service;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.notices TO customhouse_service;
 
@@ -2974,6 +3092,10 @@ GRANT SELECT(tenant_id) ON TABLE customhouse.pending_grants TO customhouse_cross
 GRANT SELECT(session_id) ON TABLE customhouse.pending_grants TO customhouse_crossing;
 
 GRANT SELECT(account_index) ON TABLE customhouse.pending_grants TO customhouse_crossing;
+
+GRANT UPDATE(account_sealed) ON TABLE customhouse.pending_grants TO customhouse_service;
+
+GRANT UPDATE(tokens_sealed) ON TABLE customhouse.pending_grants TO customhouse_service;
 
 GRANT SELECT(shared_index) ON TABLE customhouse.pending_grants TO customhouse_crossing;
 
@@ -3046,6 +3168,10 @@ GRANT SELECT(pending_session) ON TABLE customhouse.revocation_escrow TO customho
 GRANT SELECT ON TABLE customhouse.schema_migrations TO customhouse_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.tenant_keys TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.tenant_keys TO customhouse_crossing;
+
+GRANT SELECT(state) ON TABLE customhouse.tenant_keys TO customhouse_crossing;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.tenants TO customhouse_service;
 

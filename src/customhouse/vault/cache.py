@@ -35,6 +35,7 @@ class _Held:
     ring: Ring
     key: RecordKey
     active_of: Scope | None
+    until: float
 
 
 class KeyCache:
@@ -60,15 +61,18 @@ class KeyCache:
         return None if ring is None or not self._fresh(ring, now) else ring
 
     def data_key(self, tenant_id: TenantId, key_id: UUID, now: float) -> RecordKey | None:
-        """Return an opened data key, unless its ring has expired."""
+        """Return an opened data key, unless it or its ring has expired."""
         held = self._data.get((tenant_id, key_id))
         if held is None or not self._fresh(held.ring, now):
+            return None
+        if now >= held.until:
+            self._forget(tenant_id, key_id)
             return None
         self._data.move_to_end((tenant_id, key_id))
         return held.key
 
     def active(self, tenant_id: TenantId, scope: Scope, now: float) -> RecordKey | None:
-        """Return the active data key of a scope, unless its ring has expired."""
+        """Return the active data key of a scope, unless it or its ring has expired."""
         key_id = self._active.get((tenant_id, scope))
         return None if key_id is None else self.data_key(tenant_id, key_id, now)
 
@@ -91,12 +95,15 @@ class KeyCache:
         held.expires, held.refresh_at, held.used = fresh.expires, fresh.refresh_at, False
         return held
 
-    def add_data_key(self, ring: Ring, key: RecordKey, active_of: Scope | None) -> None:
-        """Hold a data key, as the active one of a scope or by its id alone. A ring that is not held itself takes none."""
+    def add_data_key(self, ring: Ring, key: RecordKey, active_of: Scope | None, until: float) -> None:
+        """Hold a data key, as the active one of a scope or by its id alone. A ring that is not held itself takes none.
+
+        Not after the monotonic second `until`, though its ring is renewed: so every process learns in time of a key that takes over.
+        """
         if self._rings.get(ring.tenant_id, {}).get(ring.key.key_id) is not ring:
             return
         self._forget(ring.tenant_id, key.key_id)
-        self._data[(ring.tenant_id, key.key_id)] = _Held(ring, key, active_of)
+        self._data[(ring.tenant_id, key.key_id)] = _Held(ring, key, active_of, until)
         ring.opened.add(key.key_id)
         if active_of is not None:
             self._active[(ring.tenant_id, active_of)] = key.key_id

@@ -16,8 +16,10 @@ class KeyDeed(StrEnum):
 
     TENANT_KEY_CREATED = "tenant_key.created"
     TENANT_KEY_UNWRAPPED = "tenant_key.unwrapped"
+    TENANT_KEY_REPLACED = "tenant_key.replaced"
     TENANT_KEY_DESTROYED = "tenant_key.destroyed"
     DATA_KEY_CREATED = "data_key.created"
+    CONNECTION_KEY_REPLACED = "connection_key.replaced"
     CONNECTION_KEY_DESTROYED = "connection_key.destroyed"
 
 

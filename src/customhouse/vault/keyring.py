@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -38,6 +38,8 @@ class WrappedDataKey:
     wrapped: bytes | None
     """None once destroyed."""
     tenant_key: WrappedTenantKey
+    others: tuple[WrappedDataKey, ...] | None = None
+    """Of an active key: those before and after it in a rotation. None where they were not looked for."""
 
 
 Within: TypeAlias = Callable[[Executor, Sequence[UUID]], Awaitable[None]]
@@ -60,13 +62,13 @@ class Keyring:
         """Return the tenant key that wraps what is new."""
         async with self._db.transaction(tenant_id) as tx:
             row = await tx.fetchrow(_SQL["active_tenant_key"], tenant_id)
-        return None if row is None else _tenant_key(tenant_id, row)
+        return None if row is None else tenant_key_of(tenant_id, row)
 
     async def tenant_key(self, tenant_id: TenantId, key_id: UUID) -> WrappedTenantKey | None:
         """Return a tenant key by its id, in any state."""
         async with self._db.transaction(tenant_id) as tx:
             row = await tx.fetchrow(_SQL["tenant_key"], tenant_id, key_id)
-        return None if row is None else _tenant_key(tenant_id, row)
+        return None if row is None else tenant_key_of(tenant_id, row)
 
     async def tenant_was_destroyed(self, tenant_id: TenantId) -> bool:
         """Tell whether a key of this tenant was destroyed."""
@@ -91,19 +93,24 @@ class Keyring:
         """Return a data key by its id, in any state."""
         async with self._db.transaction(tenant_id) as tx:
             row = await tx.fetchrow(_SQL["data_key_by_id"], tenant_id, key_id)
-        return None if row is None else _data_key(tenant_id, row)
+        return None if row is None else data_key_of(tenant_id, row)
 
     async def active_data_key(self, tenant_id: TenantId, purpose: str, scope: str) -> WrappedDataKey | None:
-        """Return the active data key of a scope; where there is none, a destroyed one; None where there never was one."""
+        """Return the active data key of a scope with the others; where there is none, a destroyed one; None where there never was one."""
         async with self._db.transaction(tenant_id) as tx:
-            row = await tx.fetchrow(_SQL["data_key_by_scope"], tenant_id, purpose, scope)
-        return None if row is None else _data_key(tenant_id, row)
+            rows = await tx.fetch(_SQL["live_data_keys"], tenant_id, purpose, scope)
+            if not rows:
+                rows = await tx.fetch(_SQL["destroyed_data_key"], tenant_id, purpose, scope)
+        keys = [data_key_of(tenant_id, row) for row in rows]
+        if not keys or not keys[0].active:
+            return keys[0] if keys and keys[0].wrapped is None else None
+        return replace(keys[0], others=tuple(keys[1:]))
 
     async def data_keys_of(self, tenant_id: TenantId, purpose: str, scope: str) -> Sequence[WrappedDataKey]:
         """Return every data key of a scope that is not destroyed."""
         async with self._db.transaction(tenant_id) as tx:
             rows = await tx.fetch(_SQL["data_keys_of_scope"], tenant_id, purpose, scope)
-        return [_data_key(tenant_id, row) for row in rows]
+        return [data_key_of(tenant_id, row) for row in rows]
 
     async def add_data_key(self, key: WrappedDataKey, *, at: datetime, within: Within) -> bool:
         """Store a data key as the active one of its scope; tell whether it was stored.
@@ -141,7 +148,8 @@ class Keyring:
             await within(tx, [row["key_id"] for row in rows])
 
 
-def _tenant_key(tenant_id: TenantId, row: Row) -> WrappedTenantKey:
+def tenant_key_of(tenant_id: TenantId, row: Row) -> WrappedTenantKey:
+    """Return a row of a tenant key as such."""
     return WrappedTenantKey(
         tenant_id=tenant_id,
         key_id=row["tenant_key_id"],
@@ -150,12 +158,13 @@ def _tenant_key(tenant_id: TenantId, row: Row) -> WrappedTenantKey:
     )
 
 
-def _data_key(tenant_id: TenantId, row: Row) -> WrappedDataKey:
+def data_key_of(tenant_id: TenantId, row: Row) -> WrappedDataKey:
+    """Return a row of a data key with its tenant key."""
     return WrappedDataKey(
         key_id=row["key_id"],
         purpose=row["purpose"],
         scope=row["scope"],
         active=row["state"] == "active",
         wrapped=row["wrapped"] if row["state"] != "destroyed" else None,
-        tenant_key=_tenant_key(tenant_id, row),
+        tenant_key=tenant_key_of(tenant_id, row),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -66,10 +67,9 @@ class Opener:
             tenant_key = await self._keyring.active_tenant_key(tenant_id)
             if tenant_key is None:
                 raise KeyDestroyed if await self._keyring.tenant_was_destroyed(tenant_id) else Unsealable("This tenant has no key.")
-            ring = await self._ring_of(tenant_key)
             key_id = ids.new()
-            wrapped = seal(ring.key, self._place(tenant_id, key_id, scope), os.urandom(KEY_BYTES))
-            fresh = WrappedDataKey(key_id, *scope, active=True, wrapped=wrapped, tenant_key=tenant_key)
+            wrapped = await self.wrap(tenant_key, key_id, scope, Secret(os.urandom(KEY_BYTES)))
+            fresh = WrappedDataKey(key_id, *scope, active=True, wrapped=wrapped, tenant_key=tenant_key, others=())
             told = self.told(KeyDeed.DATA_KEY_CREATED, tenant_id, scope=scope)
             if await self._keyring.add_data_key(fresh, at=self._clock.now(), within=told):
                 return fresh
@@ -92,13 +92,61 @@ class Opener:
             raise KeyDestroyed
         if stored.wrapped is None:
             raise KeyDestroyed
+        # Connection keys are rotated: what was read of one is not held for longer than this, though its tenant key is refreshed.
+        until = self._clock.monotonic() + self._ttl if stored.purpose == CONNECTION else math.inf
+        opened = await self.material(stored)
+        others = tuple([await self.material(other) for other in stored.others or ()])
+        key = RecordKey(opened.key_id, opened.material, others)
         ring = await self._ring_of(tenant_key)
-        scope = (stored.purpose, stored.scope)
-        material = open_sealed(ring.key, self._place(tenant_key.tenant_id, stored.key_id, scope), stored.wrapped)
-        key = RecordKey(stored.key_id, Secret(material))
         if not flight.stale:
-            self._cache.add_data_key(ring, key, scope if stored.active else None)
+            complete = stored.active and stored.others is not None
+            self._cache.add_data_key(ring, key, (stored.purpose, stored.scope) if complete else None, until)
         return key
+
+    async def material(self, stored: WrappedDataKey) -> RecordKey:
+        """Open a data key, by itself, and leave it out of the cache.
+
+        Raises:
+            KeyDestroyed: it, or its tenant key, is.
+            Unsealable: it was altered or moved.
+        """
+        if stored.wrapped is None or stored.tenant_key.wrapped is None:
+            raise KeyDestroyed
+        ring = await self._ring_of(stored.tenant_key)
+        place = self._place(ring.tenant_id, stored.key_id, (stored.purpose, stored.scope))
+        return RecordKey(stored.key_id, Secret(open_sealed(ring.key, place, stored.wrapped)))
+
+    async def at_hand(self, tenant_key: WrappedTenantKey) -> None:
+        """See to it that a tenant key is unwrapped.
+
+        Raises:
+            KeyDestroyed: it was destroyed.
+            KeyServiceUnavailable: not now.
+        """
+        await self._ring_of(tenant_key)
+
+    async def wrap(self, tenant_key: WrappedTenantKey, key_id: UUID, scope: Scope, material: Secret) -> bytes:
+        """Return a data key sealed under a tenant key, as it is stored.
+
+        Raises:
+            KeyServiceUnavailable: the tenant key cannot be had now.
+        """
+        ring = await self._ring_of(tenant_key)
+        return seal(ring.key, self._place(ring.tenant_id, key_id, scope), material.reveal())
+
+    async def tenant_key(self, tenant_id: TenantId) -> WrappedTenantKey:
+        """Return a fresh tenant key, wrapped by the root key of now and stored nowhere.
+
+        Raises:
+            KeyServiceUnavailable: not now.
+        """
+        _, wrapped, _ = await self._root.generate(tenant_id)
+        return WrappedTenantKey(tenant_id, ids.new(), self._root.name, wrapped)
+
+    @property
+    def root(self) -> str:
+        """The name of the root key of now."""
+        return self._root.name
 
     async def _ring_of(self, stored: WrappedTenantKey) -> Ring:
         ring = self._cache.ring(stored.tenant_id, stored.key_id, self._clock.monotonic())

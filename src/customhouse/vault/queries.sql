@@ -24,12 +24,19 @@ select d.key_id, d.purpose, d.scope, d.wrapped, d.state, d.tenant_key_id, t.kms_
 from data_keys d join tenant_keys t on t.tenant_id = d.tenant_id and t.key_id = d.tenant_key_id
 where d.tenant_id = $1 and d.key_id = $2
 
--- name: data_key_by_scope
--- The active key; where there is none, a destroyed one, so that "destroyed" and "never made" can be told apart.
+-- name: live_data_keys
+-- The active key first, then those before and after it in a rotation.
 select d.key_id, d.purpose, d.scope, d.wrapped, d.state, d.tenant_key_id, t.kms_key, t.wrapped as tenant_wrapped, t.state as tenant_state
 from data_keys d join tenant_keys t on t.tenant_id = d.tenant_id and t.key_id = d.tenant_key_id
-where d.tenant_id = $1 and d.purpose = $2 and d.scope = $3 and d.state in ('active', 'destroyed')
-order by d.state limit 1
+where d.tenant_id = $1 and d.purpose = $2 and d.scope = $3 and d.state <> 'destroyed'
+order by d.state
+
+-- name: destroyed_data_key
+-- Where no key lives: "destroyed" and "never made" can be told apart.
+select d.key_id, d.purpose, d.scope, d.wrapped, d.state, d.tenant_key_id, t.kms_key, t.wrapped as tenant_wrapped, t.state as tenant_state
+from data_keys d join tenant_keys t on t.tenant_id = d.tenant_id and t.key_id = d.tenant_key_id
+where d.tenant_id = $1 and d.purpose = $2 and d.scope = $3 and d.state = 'destroyed'
+limit 1
 
 -- name: data_keys_of_scope
 select d.key_id, d.purpose, d.scope, d.wrapped, d.state, d.tenant_key_id, t.kms_key, t.wrapped as tenant_wrapped, t.state as tenant_state

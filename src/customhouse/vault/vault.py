@@ -100,6 +100,11 @@ class Vault:
         """The environment, as it belongs into every `Place`."""
         return self._environment
 
+    @property
+    def opener(self) -> Opener:
+        """What opens and wraps keys, for their rotation."""
+        return self._opener
+
     # Tenants ------------------------------------------------------------------------------------------------------------
 
     async def create_tenant_key(self, tenant_id: TenantId) -> None:

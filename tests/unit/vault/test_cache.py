@@ -13,6 +13,7 @@ from customhouse.types import Secret, TenantId
 from customhouse.vault.cache import KeyCache, Ring, Scope
 
 TENANTS = [TenantId(name) for name in ("acme", "other", "third")]
+FOREVER = float("inf")
 TTL = 10.0
 
 
@@ -47,7 +48,7 @@ class CacheMachine(RuleBasedStateMachine):
         held = self.cache.ring(tenant, UUID(int=number), self.now)
         if held is not None:
             scope: Scope | None = ("payload", str(data % 2)) if active else None
-            self.cache.add_data_key(held, key(data), scope)
+            self.cache.add_data_key(held, key(data), scope, FOREVER)
             found = self.cache.data_key(tenant, UUID(int=data), self.now)
             assert found is not None
             if scope:
@@ -101,7 +102,7 @@ def test_a_ring_of_the_same_key_takes_the_place_of_the_old_and_of_what_it_opened
     cache = KeyCache(max_tenants=2, max_data_keys=9)
     old = ring(TENANTS[0], 1)
     cache.add_ring(old)
-    cache.add_data_key(old, key(10), ("payload", "x"))
+    cache.add_data_key(old, key(10), ("payload", "x"), FOREVER)
     cache.add_ring(ring(TENANTS[0], 1))
     assert cache.active(TENANTS[0], ("payload", "x"), 0.0) is None
     assert len(cache) == 1
@@ -112,7 +113,7 @@ def test_a_ring_that_is_not_held_any_more_takes_no_data_key() -> None:
     gone = ring(TENANTS[0], 1)
     cache.add_ring(gone)
     cache.drop(gone)
-    cache.add_data_key(gone, key(10), None)
+    cache.add_data_key(gone, key(10), None, FOREVER)
     assert len(cache) == 0
 
 
@@ -129,7 +130,7 @@ def test_a_renewed_ring_keeps_what_it_opened_unless_the_key_is_another() -> None
     cache = KeyCache(max_tenants=2, max_data_keys=9)
     first = ring(TENANTS[0], 1)
     cache.add_ring(first)
-    cache.add_data_key(first, key(10), None)
+    cache.add_data_key(first, key(10), None, FOREVER)
     assert cache.renew(ring(TENANTS[0], 1, 5.0)) is first
     assert cache.data_key(TENANTS[0], UUID(int=10), TTL + 1) is not None
     other = ring(TENANTS[0], 1, 5.0, fill=1)
@@ -141,11 +142,23 @@ def test_the_active_key_of_a_scope_can_be_replaced_while_the_older_one_still_ope
     cache = KeyCache(max_tenants=2, max_data_keys=9)
     held = ring(TENANTS[0], 1)
     cache.add_ring(held)
-    cache.add_data_key(held, key(10), ("connection", "c"))
-    cache.add_data_key(held, key(11), ("connection", "c"))
+    cache.add_data_key(held, key(10), ("connection", "c"), FOREVER)
+    cache.add_data_key(held, key(11), ("connection", "c"), FOREVER)
     active = cache.active(TENANTS[0], ("connection", "c"), 0.0)
     assert active is not None
     assert active.key_id == UUID(int=11)
-    cache.add_data_key(held, key(10), None)
+    cache.add_data_key(held, key(10), None, FOREVER)
     assert cache.data_key(TENANTS[0], UUID(int=10), 0.0) is not None
     assert cache.active(TENANTS[0], ("connection", "c"), 0.0) is active
+
+
+def test_a_data_key_ends_with_its_own_time_though_its_ring_is_renewed() -> None:
+    cache = KeyCache(max_tenants=2, max_data_keys=9)
+    held = ring(TENANTS[0], 1)
+    cache.add_ring(held)
+    cache.add_data_key(held, key(10), ("connection", "c"), 4.0)
+    cache.renew(ring(TENANTS[0], 1, 3.0))
+    assert cache.active(TENANTS[0], ("connection", "c"), 3.9) is not None
+    assert cache.active(TENANTS[0], ("connection", "c"), 4.0) is None
+    assert cache.data_key(TENANTS[0], UUID(int=10), 4.0) is None
+    assert len(cache) == 1
