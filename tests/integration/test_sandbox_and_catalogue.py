@@ -22,7 +22,7 @@ from customhouse.providers.vocabulary import Mode, Reason, Rotation, Step
 from customhouse.types import Secret
 from tests.sandboxes import NEEDED, Sandbox, client, consent, running, stripe_key
 
-IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "hubspot")
+IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "hubspot", "pipedrive")
 
 
 LABEL = {"slack": "Example Works"}
@@ -49,11 +49,11 @@ def fresh() -> Secret:
 class Flow:
     """One connection as the catalogue makes it, without the service around it."""
 
-    def __init__(self, sandbox: Sandbox, provider: str, browser: httpx.AsyncClient, mode: Mode = Mode.OBSERVE) -> None:
+    def __init__(self, sandbox: Sandbox, provider: str, browser: httpx.AsyncClient, mode: Mode | None = None) -> None:
         catalogue = catalogue_of(sandbox)
         self.provider: Provider = catalogue.get(provider)
         self.registration = catalogue.client(provider)
-        self.browser, self.mode = browser, mode
+        self.browser, self.mode = browser, mode or self.provider.default_mode
         self.redirect = calls.redirect_uri("http://127.0.0.1:8300", provider)
         self.state, self.verifier = secrets.token_urlsafe(32), fresh()
 
@@ -219,6 +219,24 @@ async def test_what_a_narrow_stripe_key_opens_is_what_the_catalogue_asks_for(san
 @pytest.mark.anyio
 async def test_zoom_is_registered_for_exactly_the_scopes_that_the_catalogue_asks_for(sandbox: Sandbox) -> None:
     assert sandbox.realms["zoom"].applications["zoom"].scopes == names(requested(catalogue_of(sandbox).get("zoom"), Mode.OBSERVE))
+
+
+@pytest.mark.anyio
+async def test_pipedrive_is_registered_for_exactly_the_scopes_that_the_catalogue_wants(sandbox: Sandbox) -> None:
+    assert sandbox.realms["pipedrive"].applications["pipedrive"].scopes == names(
+        requested(catalogue_of(sandbox).get("pipedrive"), Mode.ACT)
+    )
+
+
+@pytest.mark.anyio
+async def test_a_missing_scope_at_pipedrive_is_understood(sandbox: Sandbox) -> None:
+    async with client() as browser:
+        flow = Flow(sandbox, "pipedrive", browser)
+        reply = await flow.connected()
+        assert reply.api_origin == sandbox.base
+        url = f"{flow.provider.endpoints.api_base}/v2/deals"
+        refused = await browser.get(url, headers={"authorization": f"Bearer {reply.access_token.reveal().decode()}"})
+        assert classify(flow.provider, Step.API, refused.status_code, refused.content).reason is Reason.SCOPE_MISSING
 
 
 @pytest.mark.anyio

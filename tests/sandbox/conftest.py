@@ -52,6 +52,11 @@ def hubspot(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     return Peer(sandbox, "hubspot", browser)
 
 
+@pytest.fixture
+def pipedrive(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
+    return Peer(sandbox, "pipedrive", browser)
+
+
 @pytest.fixture(params=["zoom", "gmail"])
 def peer(request: pytest.FixtureRequest, sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     """One of each provider: what every authorization server does."""

@@ -63,6 +63,17 @@ MEMBERS = st.sampled_from(
         "filters",
         "operator",
         "propertyName",
+        "emails",
+        "phones",
+        "value",
+        "org_id",
+        "owner_id",
+        "visible_to",
+        "custom_fields",
+        "subscription_url",
+        "event_action",
+        "event_object",
+        "http_auth_user",
     ]
 )
 VALUES = st.recursive(
@@ -106,6 +117,10 @@ PARAMETERS = st.sampled_from(
         "token",
         "idProperty",
         "after",
+        "term",
+        "cursor",
+        "exact_match",
+        "ids",
     ]
 )
 BODIES = (

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from customhouse_sandbox.faults import Fault, FaultKind, Operation
 from customhouse_sandbox.http import Reply, Request, as_json
 from customhouse_sandbox.outgoing import is_here
+from customhouse_sandbox.pipedrive.hooks import subscribe
 from customhouse_sandbox.sandbox import VENDORS, Sandbox, as_dict, described
 from customhouse_sandbox.state import End, Kind, Realm
 from customhouse_sandbox.stripe import hooks as endpoints
@@ -236,6 +237,16 @@ def _endpoint(sandbox: Sandbox, said: dict[str, Any]) -> Any:
     return {"secret": endpoints.endpoint(_keys_of(sandbox), _text(said["person"]), mode, rolled=rolled)}
 
 
+def _subscribe(sandbox: Sandbox, said: dict[str, Any]) -> Any:
+    realm = sandbox.realms["pipedrive"]
+    person = realm.people.get(_text(said["person"]))
+    if person is None:
+        raise ValueError("There is no such person here.")
+    named = {"user": "user", "password": "password", "event_action": "action", "event_object": "name", "version": "version"}
+    values = {named[key]: _text(value) for key, value in said.items() if key in named}
+    return {"id": subscribe(realm, person, _text(said["url"]), **values).id}
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("A name is a text.")  # noqa: TRY004 - as above
@@ -284,6 +295,13 @@ COMMANDS: Final = (
         _make_key,
         ("person*", "permissions", "kind", "mode"),
         "Make a Stripe key as its customer does; `permissions`: `read` or `write` by resource, or `all`. The answer alone tells it.",
+    ),
+    Command(
+        "POST",
+        "/subscriptions",
+        _subscribe,
+        ("person*", "url*", "user", "password", "event_action", "event_object", "version"),
+        "Make a Pipedrive webhook as a person does in the settings; `user` and `password` go with it as Basic.",
     ),
     Command("POST", "/keys/permissions", _change_key, ("id*", "permissions*"), "Give a restricted key other permissions."),
     Command("POST", "/keys/roll", _roll_key, ("id*", "seconds"), "Put a new key in the place of one that expires in so many seconds."),

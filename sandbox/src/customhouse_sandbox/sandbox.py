@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from customhouse_sandbox import google, hubspot, oauth, slack, stripe, zoom
+from customhouse_sandbox import google, hubspot, oauth, pipedrive, slack, stripe, zoom
 from customhouse_sandbox.clock import Clock
 from customhouse_sandbox.faults import Fault, FaultKind, Operation, check
 from customhouse_sandbox.http import HOST
@@ -26,6 +26,7 @@ VENDORS: Final[tuple[Vendor, ...]] = (
     slack.VENDOR,
     stripe.VENDOR,
     hubspot.VENDOR,
+    pipedrive.VENDOR,
 )
 _VENDOR: Final = {vendor.name: vendor for vendor in VENDORS}
 PUBLIC_URL: Final = "http://127.0.0.1:8300"

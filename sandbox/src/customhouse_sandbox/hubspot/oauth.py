@@ -74,7 +74,8 @@ def _complete(ask: Ask, body: dict[str, Any], access: Token, _code: Code | None)
     said.pop("scope", None)
     if "refresh_token" not in said and FaultKind.REFRESH_TOKEN_MISSING not in ask.faults:
         # The same value comes back (§8.1).
-        said["refresh_token"] = _refreshing(realm, access.grant)[-1].value
+        held = _refreshing(realm, access.grant)
+        said |= {"refresh_token": held[-1].value} if held else {}
     if ask.request.path.endswith("/v1/token"):
         return said  # The older endpoint says neither whose it is nor what was granted.
     said["token_use"] = f"{access.kind}_token"
