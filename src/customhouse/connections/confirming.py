@@ -13,7 +13,7 @@ from customhouse.audit.log import Origin
 from customhouse.clock import Clock
 from customhouse.connections import tokens
 from customhouse.connections.ports import CHANGED, CREATED, DEGRADED, REFUSED, Announce
-from customhouse.connections.revoking import Revoker, Unwanted
+from customhouse.connections.revoking import Revoker, Unwanted, ends_others
 from customhouse.connections.sessions import Sessions
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
@@ -137,7 +137,7 @@ class Confirming:
                 seal,
                 held,
                 reason,
-                bytes(pending["account_index"]),
+                bytes(pending["shared_index"] or pending["account_index"]),
                 pending["api_origin"],
                 ends_key=not locked["renews"],
             )
@@ -197,6 +197,7 @@ class Confirming:
             version,
             *scopes,
             pending["account_index"],
+            pending["shared_index"],
             seal.seal("connection_grants", "account_sealed", row, account.reveal(), version),
             seal.seal("connection_grants", "user_sealed", row, facts, version),
         )
@@ -227,7 +228,7 @@ class Confirming:
             self._clock.now(),
         )
         await self._tell(conn, tenant, connection_id, session, pending, status, reason, origin)
-        if base.old is None or provider.oauth2.revocation.extent is not Extent.TOKEN:
+        if base.old is None or provider.oauth2.revocation.extent is not Extent.TOKEN or ends_others(provider):
             # Elsewhere to revoke the old token is to end the new one too.
             return None
         unwanted = Unwanted(provider, seal, base.old, "replaced", None, pending["api_origin"], ends_key=False)

@@ -93,6 +93,7 @@ class KeyGrant:
             _KNOWN,
             self.provider.version,
             self.account_index,
+            None,
             seal.seal("connection_grants", "account_sealed", row, self.account, self.version),
             seal.seal("connection_grants", "user_sealed", row, self.user, self.version),
         )

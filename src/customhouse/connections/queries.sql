@@ -84,12 +84,14 @@ insert into connections (tenant_id, connection_id, provider, user_id, mode, stat
 
 -- name: insert_pending
 insert into pending_grants (tenant_id, session_id, connection_id, requested, granted, missing, scopes_known, manifest_version,
-                            account_index, account_sealed, tokens_sealed, access_expires_at, refresh_expires_at, api_origin, granted_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                            account_index, shared_index, account_sealed, tokens_sealed, access_expires_at, refresh_expires_at, api_origin,
+                            granted_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- name: take_pending
 delete from pending_grants where tenant_id = $1 and session_id = $2
-returning connection_id, requested, granted, missing, scopes_known, manifest_version, account_index, account_sealed, tokens_sealed,
+returning connection_id, requested, granted, missing, scopes_known, manifest_version, account_index, shared_index, account_sealed,
+          tokens_sealed,
           access_expires_at, refresh_expires_at, api_origin, granted_at
 
 -- name: activate
@@ -102,11 +104,12 @@ where tenant_id = $1 and connection_id = $2 and status = 'pending'
 
 -- name: put_grant
 insert into connection_grants (tenant_id, connection_id, grant_version, requested, granted, missing, scopes_known, manifest_version,
-                               account_index, account_sealed, user_sealed)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                               account_index, shared_index, account_sealed, user_sealed)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (tenant_id, connection_id) do update
 set grant_version = excluded.grant_version, requested = excluded.requested, granted = excluded.granted, missing = excluded.missing,
     scopes_known = excluded.scopes_known, manifest_version = excluded.manifest_version, account_index = excluded.account_index,
+    shared_index = excluded.shared_index,
     account_sealed = excluded.account_sealed, user_sealed = excluded.user_sealed
 
 -- name: insert_consent

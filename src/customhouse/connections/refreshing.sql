@@ -1,6 +1,7 @@
 -- name: refreshable
 select c.provider, c.mode, c.status, c.status_reason, c.grant_version, c.mac, g.requested, g.granted, g.missing, g.scopes_known,
-       g.account_index, t.token_generation, t.refresh_sealed, t.access_expires_at, t.refresh_expires_at, t.api_origin,
+       g.account_index, coalesce(g.shared_index, g.account_index) as shared_index, t.token_generation, t.refresh_sealed, t.access_expires_at, t.refresh_expires_at,
+       t.api_origin,
        case when r.generation = t.token_generation then greatest(extract(epoch from r.not_before - now()), 0)::float8 end as pause,
        case when r.generation = t.token_generation then r.failures else 0 end as failures,
        greatest(extract(epoch from r.lease_until - now()), 0)::float8 as leased

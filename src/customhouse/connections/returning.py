@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -95,6 +95,8 @@ class _Got:
     account_index: bytes | None = None
     account: Account | None = None
     detail: Mapping[str, Json] = field(default_factory=dict)
+    shared_index: bytes | None = None
+    """Whose revocation would end it, where that is not the account's alone."""
 
 
 class Returning:
@@ -243,13 +245,16 @@ class Returning:
             return await self._refuse(taken, got, "identity_unknown")
         index_key = await self._vault.mac_key(PLATFORM, INDEX)
         index = tokens.account_index(index_key, provider.id, self._speaker.client(provider).id, identity.id)
-        known = _Got(got.reply, got.seal, index, identity)
+        shared = None
+        if provider.oauth2.revocation.by_organisation and identity.organisation is not None:
+            shared = tokens.organisation_index(index_key, provider.id, self._speaker.client(provider).id, identity.organisation)
+        known = _Got(got.reply, got.seal, index, identity, shared_index=shared)
         comparison = scopes.compare(provider, mode, await self._speaker.granted(provider, got.reply))
         if not comparison.acceptable:
             wider: list[Json] = [*comparison.wider[:_SHOWN]]
             forbidden: list[Json] = [*comparison.forbidden[:_SHOWN]]
             reason = "scope_forbidden" if comparison.verdict is Verdict.FORBIDDEN else "scope_wider"
-            told = _Got(got.reply, got.seal, index, identity, {"wider": wider, "forbidden": forbidden})
+            told = replace(known, detail={"wider": wider, "forbidden": forbidden})
             return await self._refuse(taken, told, reason)
         if taken.session.renews:
             async with self._database.transaction(taken.tenant) as conn:
@@ -297,6 +302,7 @@ class Returning:
                     comparison.known,
                     session.provider.version,
                     got.account_index,
+                    got.shared_index,
                     got.seal.seal("pending_grants", "account_sealed", row, tokens.pack(facts)),
                     got.seal.seal_both("pending_grants", row, Tokens(got.reply.access_token, got.reply.refresh_token)),
                     _after(now, got.reply.expires_in),
@@ -333,7 +339,8 @@ class Returning:
         """
         session = taken.session
         held = Tokens(got.reply.access_token, got.reply.refresh_token)
-        unwanted = Unwanted(session.provider, got.seal, held, reason, got.account_index, got.reply.api_origin, ends_key=not session.renews)
+        index = got.shared_index or got.account_index
+        unwanted = Unwanted(session.provider, got.seal, held, reason, index, got.reply.api_origin, ends_key=not session.renews)
         async with self._database.transaction(taken.tenant) as conn:
             await conn.fetchrow(SQL["lock_session"], taken.tenant, session.session_id)
             await conn.execute(SQL["end_exchange"], taken.tenant, session.session_id)

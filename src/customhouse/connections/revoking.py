@@ -52,7 +52,7 @@ class Unwanted:
         seal: of its connection.
         tokens: the tokens.
         reason: a code of ours, for the ledger.
-        account_index: whose account it is; None: it could not be learnt.
+        account_index: whose account it is, or whose organisation where a revocation ends that one's; None: it could not be learnt.
         api_origin: of this account.
         ends_key: the connection has nothing else: its key is destroyed with the tokens.
     """
@@ -287,7 +287,9 @@ class Revoker:
 
 def ends_others(provider: Provider) -> bool:
     """Tell whether a revocation ends what other connections may stand on."""
-    return isinstance(provider.auth, OAuth2) and provider.oauth2.revocation.extent in _SHARED
+    if not isinstance(provider.auth, OAuth2):
+        return False
+    return provider.auth.revocation.extent in _SHARED or provider.auth.revocation.by_organisation
 
 
 def receipt_status(outcome: str) -> str:

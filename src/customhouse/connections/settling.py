@@ -103,8 +103,8 @@ class Settling:
         tenant, connection_id = target.seal.tenant_id, target.seal.connection_id
         got = Tokens(reply.access_token, reply.refresh_token or target.shown)
         account = reply.account
-        index = bytes(target.row["account_index"])
-        if account is not None:
+        index = bytes(target.row["shared_index"])
+        if account is not None and not target.provider.oauth2.revocation.by_organisation:
             index = tokens.account_index(target.index_key, target.provider.id, target.client_id, account.id)
         unwanted = Unwanted(target.provider, target.seal, got, judgement.reason, index, target.row["api_origin"], ends_key=True)
         wider: list[Json] = [*judgement.wider[:_SHOWN]]

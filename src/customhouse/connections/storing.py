@@ -15,7 +15,7 @@ from customhouse.connections import tokens
 from customhouse.connections.confirming import standing
 from customhouse.connections.judging import REPLY_LOST, TOKEN_MISSING, Good, Held
 from customhouse.connections.ports import CHANGED, DEGRADED, REAUTHORIZE, Announce
-from customhouse.connections.revoking import Revoker, Unwanted
+from customhouse.connections.revoking import Revoker, Unwanted, ends_others
 from customhouse.connections.speaking import Speaker
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
@@ -204,12 +204,9 @@ class Storing:
             await log.append(conn, self._clock, tenant, SYSTEM, tags.RENEWAL_SUPERSEDED, connection_id=connection_id, detail=detail)
 
     async def _revoke(self, target: Target, reply: TokenReply) -> bool:
-        index = bytes(target.row["account_index"])
+        index = bytes(target.row["shared_index"])
         held = Tokens(reply.access_token, reply.refresh_token)
-        if (
-            target.provider.oauth2.revocation.extent is not Extent.TOKEN
-            and (await self._database.call(SQL["sharing"], index))[0]["sharing"]
-        ):
+        if ends_others(target.provider) and (await self._database.call(SQL["sharing"], index))[0]["sharing"]:
             return False
         if await self._speaker.revoke(target.provider, held) is None:
             return True

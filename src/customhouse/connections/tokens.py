@@ -39,6 +39,11 @@ def account_index(key: RecordKey, provider: str, client_id: str, account_id: str
     return mac(key, INDEX, b"account", provider.encode(), client_id.encode(), account_id.encode("utf-8", "surrogatepass"))
 
 
+def organisation_index(key: RecordKey, provider: str, client_id: str, organisation: str) -> bytes:
+    """Return what all grants of one organisation to one client have in common, and nothing else has."""
+    return mac(key, INDEX, b"organisation", provider.encode(), client_id.encode(), organisation.encode("utf-8", "surrogatepass"))
+
+
 def proof_against_forgery(browser: str, link: str) -> str:
     """Return the form's token: it takes the browser's cookie and the link to make it, and a page elsewhere knows neither."""
     return base64.urlsafe_b64encode(hmac.digest(browser.encode(), b"consent:" + link.encode(), "sha256")).rstrip(b"=").decode()

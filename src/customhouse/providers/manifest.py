@@ -178,6 +178,8 @@ class Revocation:
     """A probe proves the end only after this long: until then issued access tokens live on."""
     advice: str = ""
     """What the customer has to do at the provider where we cannot, or cannot all of it."""
+    by_organisation: bool = False
+    """What it ends is not the account's alone: all accounts of an organisation stand on it."""
 
     @property
     def supported(self) -> bool:

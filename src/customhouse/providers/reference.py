@@ -119,6 +119,8 @@ def _facts(provider: Provider) -> Iterator[str]:
             kept = _span(refresh.keepalive_seconds)
             yield f"Unused, it dies after {_span(refresh.idle_seconds)}; it is renewed after {kept} at the latest."
         yield f"A revocation ends {_EXTENT[revocation.extent]}."
+        if revocation.by_organisation:
+            yield "All accounts of an organisation stand on it: it is made when the last of their connections ends."
         if revocation.proof_seconds:
             yield f"The proof of it waits {_span(revocation.proof_seconds)}."
         if revocation.advice:

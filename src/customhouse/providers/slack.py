@@ -48,6 +48,8 @@ PROVIDER: Final = Provider(
             (RevokeStep(token=Token.ACCESS, bearer=True),),
             gone=(ErrorRule(Kind.PERMANENT, Reason.GRANT_ENDED, ("token_revoked", "invalid_auth", "account_inactive")),),
             advice="The application stays listed in the workspace until somebody there removes it.",
+            # §4: revoking a bot's token takes the bot out of the workspace, for everybody.
+            by_organisation=True,
         ),
         # An installation for a whole organisation names no team; it is refused: one connection is one workspace.
         identity=Identity(account=("/team/id", "/authed_user/id"), label=("/team/name",), organisation="/team/id", by="token_reply"),

@@ -249,6 +249,18 @@ async def test_of_two_connections_on_one_grant_that_end_at_once_exactly_one_ends
     await nothing_left(owner)
 
 
+@pytest.mark.parametrize("provider", ["slack"])
+async def test_a_grant_that_a_workspace_shares_ends_with_the_last_of_its_people(desk: Desk, owner: asyncpg.Connection) -> None:
+    ada, grace = await desk.connected(account="ada"), await desk.connected(account="grace")
+    receipt = await ended(desk, ada)
+    assert (receipt["shared"], desk.calls("revoke")) == (True, 0)
+    assert desk.live()
+    assert (await desk.read(grace))["status"] == "active"
+    receipt = await ended(desk, grace)
+    assert (receipt["shared"], receipt["revocation"]["verified"], desk.calls("revoke")) == (False, True, 1)
+    await nothing_left(owner)
+
+
 @pytest.mark.parametrize("provider", ["gmail"])
 async def test_what_somebody_else_stands_on_by_then_is_left_to_them(desk: Desk, app: App, owner: asyncpg.Connection) -> None:
     """The provider was down at the disconnect; before it came back, the same person connected again."""
