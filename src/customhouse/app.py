@@ -30,10 +30,12 @@ from customhouse.connections.pasting import PastedKeys
 from customhouse.connections.places import GRANTS, HELD_TENANT_KEYS
 from customhouse.connections.ports import Announce, Cancelled
 from customhouse.connections.probing import Prober
+from customhouse.connections.proxying import Proxy
 from customhouse.connections.reading import Reader
 from customhouse.connections.receipts import Receipts, of_webhook
 from customhouse.connections.rechecking import Rechecking
 from customhouse.connections.refreshing import Refresher
+from customhouse.connections.refusing import Refusing
 from customhouse.connections.register import Register
 from customhouse.connections.renewing import CALL_SECONDS, Renewing
 from customhouse.connections.returning import Returning
@@ -51,6 +53,7 @@ from customhouse.crypto.kms_local import load_local_key
 from customhouse.db import Database, Executor, Migrator
 from customhouse.egress.client import Egress
 from customhouse.egress.fetching import Fetcher
+from customhouse.egress.relaying import Relay
 from customhouse.egress.smtp import Smtp
 from customhouse.embedded.cluster import Cluster, open_cluster
 from customhouse.errors import CustomhouseError, SettingsError
@@ -377,6 +380,7 @@ class App:
         await self.egress.aclose()
         await self.fetcher.aclose()
         await self.patient_fetcher.aclose()
+        await self.relay.aclose()
         await self.vault.close()
         await self.database.close()
         _log.info("stopped", process_id=ids.show("prc", self.process_id))
@@ -474,6 +478,9 @@ class App:
         alarms = Alarms(self.database, self.clock, told, self.metrics, rules)
         self.register = Register(self.database, self.clock, self.metrics, failpoints, alarms, rules)
         self.reader = Reader(self.database, self.vault, self.clock, self.catalogue, self.refresher, self.register)
+        self.relay = Relay(https_required=settings.environment is not Environment.DEV, clock=self.clock)
+        refusing = Refusing(self.database, self.clock, told)
+        self.proxy = Proxy(self.database, self.clock, self.reader, self.refresher, refusing, self.relay, self.metrics)
 
     def _wire_refresh(self, told: Announce, failpoints: Failpoints, *, https_required: bool) -> None:
         """Wire what keeps access tokens fresh."""

@@ -151,6 +151,42 @@ class TokenNotExportable(Conflict):
     code = "token_not_exportable"
 
 
+class NotAllowed(CustomhouseError):
+    """The provider's manifest does not let this call through, or not in the mode of this connection."""
+
+    code = "not_allowed"
+
+
+class ScopeNotGranted(CustomhouseError):
+    """The connection's grant does not hold the scope that this call needs; its user can consent to more."""
+
+    code = "scope_not_granted"
+
+
+class ApprovalRequired(Conflict):
+    """A person has to approve this very request first: make it as an action."""
+
+    code = "approval_required"
+
+
+class ProviderLimited(Overloaded):
+    """The provider asked us to wait; the call was not made, repeat it after `retry_after` seconds."""
+
+    code = "provider_rate_limited"
+
+
+class ProviderSilent(Overloaded):
+    """The provider could not be reached, or did not answer in time; whether it saw the call is not known."""
+
+    code = "provider_silent"
+
+
+class ProviderReplyTooLarge(CustomhouseError):
+    """The provider's answer is larger than what passes through here."""
+
+    code = "provider_reply_too_large"
+
+
 class BulkReadStopped(Overloaded):
     """This key has read the credentials of unusually many connections and is stopped for a while; the operator was told."""
 

@@ -87,6 +87,13 @@ AUTO_DISABLE_BRAKED: Final = Metric(
     "auto_disable_braked_total", Kind.COUNTER, "Runs that disabled nothing because over half of the connections in use fail", (), "runs"
 )
 TOKEN_READS: Final = Metric("token_reads_total", Kind.COUNTER, "Access tokens asked for: `read` or `refused`", ("outcome",), "reads")
+PROXY_CALLS: Final = Metric(
+    "proxy_calls_total",
+    Kind.COUNTER,
+    "Calls for providers: `passed`, `refused` by our rules, `held` back because the provider asked, `failed` on the way",
+    ("outcome",),
+    "calls",
+)
 READ_BATCH: Final = Metric(
     "read_batch_size", Kind.HISTOGRAM, "Uses of credentials that shared one transaction of the ledger", (), "uses", _SIZES
 )
@@ -143,6 +150,7 @@ TABLE: Final = (
     CONNECTIONS_DISABLED,
     AUTO_DISABLE_BRAKED,
     TOKEN_READS,
+    PROXY_CALLS,
     READ_BATCH,
     BULK_READ_ALARMS,
     KMS_CALLS,

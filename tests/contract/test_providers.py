@@ -147,7 +147,17 @@ def test_what_is_sent_with_a_token_goes_over_the_manifests_own_addresses(provide
     if isinstance(provider.auth, OAuth2):
         assert provider.endpoints.token_url
     assert provider.trusts == ()
-    assert provider.allow == ()
+
+
+@by_provider
+def test_what_the_proxy_lets_through_stands_on_scopes_that_are_asked_for(provider: Provider) -> None:
+    assert provider.allow
+    for rule in provider.allow:
+        assert rule.path.startswith("/")
+        scope = next(one for one in provider.scopes if one.name == rule.scope)
+        # Without an approval nothing is changed, whatever the method is called.
+        if rule.method not in {"GET", "HEAD"} and not rule.approval:
+            assert not scope.writes, rule
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,17 @@ def test_there_are_no_standard_replies_of_a_pasted_key() -> None:
         standard(next(provider for provider in BUILT_IN if provider.id == "stripe"))
 
 
-HEADINGS = ("Scopes", "Never asked for", "What crosses", "Tokens and disconnecting", "Errors", "Not confirmed", "Set it up", "Good to know")
+HEADINGS = (
+    "Scopes",
+    "Never asked for",
+    "What crosses",
+    "Tokens and disconnecting",
+    "Calls of the proxy",
+    "Errors",
+    "Not confirmed",
+    "Set it up",
+    "Good to know",
+)
 
 
 @by_provider

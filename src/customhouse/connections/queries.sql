@@ -296,3 +296,16 @@ where tenant_id = $1 and connection_id = $2 and revocation_id = $3 and not token
 returning connection_id, version, provider, reason, operation_id, revocation_id, revocation_status, verified, attempts, shared,
           tokens_destroyed, key_destroyed, escrow_until, actions_cancelled, deliveries_cancelled, subscriptions_ended, notified,
           instructions, audit_entry_id, at, updated_at
+
+-- Calls at providers ---------------------------------------------------------------------------------------------------
+
+-- name: hold_calls
+insert into connection_uses as held (tenant_id, connection_id, last_used_at, hold_until) values ($1, $2, $3, $4)
+on conflict (tenant_id, connection_id) do update set hold_until = greatest(held.hold_until, excluded.hold_until)
+
+-- name: mark_refused
+update connections c set status = 'reauthorization_required', status_reason = $3, updated_at = now()
+from integration_tokens t
+where c.tenant_id = $1 and c.connection_id = $2 and c.status in ('active', 'degraded')
+  and t.tenant_id = $1 and t.connection_id = $2 and t.token_generation = $4
+returning c.connection_id

@@ -101,18 +101,6 @@ class Reading:
     held: Held
 
 
-class Unrenewed:
-    """A `Refresher` for where nobody renews: what is over stays over."""
-
-    async def renew(self, tenant: TenantId, connection_id: UUID, *, generation: int) -> None:
-        """Refuse: there will be no other token."""
-        del tenant, connection_id, generation
-        raise TokenUnavailable
-
-    def nudge(self, tenant: TenantId, connection_id: UUID, generation: int) -> None:
-        """Do nothing."""
-
-
 class Reader:
     """Hands out tokens, each one written down before."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers import google
-from customhouse.providers.manifest import Flow, Implied, Never, Provider, Scope
+from customhouse.providers.manifest import Allowance, Flow, Implied, Never, Provider, Scope
 from customhouse.providers.vocabulary import Mode, Risk
 
 _GMAIL: Final = f"{google.AUTH}gmail."
@@ -28,6 +28,7 @@ PROVIDER: Final = Provider(
             words="read your e-mail",
             why="Reads threads with the participants or under the label that your organisation has set, and no others.",
             reaches="your messages, attachments and mailbox settings",
+            narrowed=True,
         ),
         Scope(
             f"{_GMAIL}send",
@@ -53,6 +54,8 @@ PROVIDER: Final = Provider(
     ),
     register=google.register("Gmail API"),
     modes=(Mode.OBSERVE, Mode.ACT),
+    # Threads are read under the filter that the organisation has set: the proxy cannot see whether a thread passes it.
+    allow=(Allowance("POST", "/users/me/messages/send", f"{_GMAIL}send", approval=True),),
     implied=(
         Implied(f"{_GMAIL}compose", (f"{_GMAIL}send",)),
         Implied(f"{_GMAIL}modify", (f"{_GMAIL}readonly", f"{_GMAIL}compose", f"{_GMAIL}labels", f"{_GMAIL}insert")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers import google
-from customhouse.providers.manifest import Flow, Implied, Never, Provider, Scope
+from customhouse.providers.manifest import Allowance, Flow, Implied, Never, Provider, Scope
 from customhouse.providers.vocabulary import Mode, Risk
 
 _EVENTS: Final = f"{google.AUTH}calendar.events"
@@ -28,6 +28,7 @@ PROVIDER: Final = Provider(
             why="Reads upcoming sessions, from your primary calendar only.",
             reaches="titles, times, places and guests of your events",
             spec="calendar.events.readonly",
+            narrowed=True,
         ),
         Scope(
             f"{_EVENTS}.owned",
@@ -54,6 +55,12 @@ PROVIDER: Final = Provider(
     ),
     register=google.register("Google Calendar API"),
     modes=(Mode.OBSERVE, Mode.ACT),
+    # The primary calendar alone. Changing an event is no call of the proxy's: only those that we made may be changed.
+    allow=(
+        Allowance("GET", "/calendars/primary/events", f"{_EVENTS}.owned.readonly"),
+        Allowance("GET", "/calendars/primary/events/{event}", f"{_EVENTS}.owned.readonly"),
+        Allowance("POST", "/calendars/primary/events", f"{_EVENTS}.owned", approval=True),
+    ),
     implied=(
         Implied(f"{_EVENTS}.owned", (f"{_EVENTS}.owned.readonly",)),
         Implied(f"{_EVENTS}.readonly", (f"{_EVENTS}.owned.readonly",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers import google
-from customhouse.providers.manifest import Flow, Implied, Never, Provider, Scope
+from customhouse.providers.manifest import Allowance, Flow, Implied, Never, Provider, Scope
 from customhouse.providers.vocabulary import Mode, Risk
 
 _FILE: Final = f"{google.AUTH}drive.file"
@@ -47,6 +47,11 @@ PROVIDER: Final = Provider(
     ),
     register=google.register("Google Drive API"),
     modes=(Mode.OBSERVE, Mode.ACT),
+    allow=(
+        Allowance("GET", "/files", _FILE),
+        Allowance("GET", "/files/{file}", _FILE),
+        Allowance("POST", "/files", _FILE, approval=True),
+    ),
     implied=(Implied(_DRIVE, (_FILE, f"{_DRIVE}.readonly")), Implied(f"{_DRIVE}.readonly", (f"{_DRIVE}.metadata.readonly",))),
     aliases=google.ALIASES,
     errors=google.ERRORS,

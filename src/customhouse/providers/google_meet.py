@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers import google
-from customhouse.providers.manifest import Flow, Implied, Never, Provider, Scope
+from customhouse.providers.manifest import Allowance, Flow, Implied, Never, Provider, Scope
 from customhouse.providers.vocabulary import Risk
 
 _MEETINGS: Final = f"{google.AUTH}meetings.space.readonly"
@@ -49,6 +49,19 @@ PROVIDER: Final = Provider(
         Flow("in", "Your e-mail address and account number at Google"),
     ),
     register=google.register("Google Meet API and the Google Drive API"),
+    allow=tuple(
+        Allowance("GET", f"/conferenceRecords{path}", _MEETINGS)
+        for path in (
+            "",
+            "/{record}",
+            "/{record}/participants",
+            "/{record}/recordings",
+            "/{record}/recordings/{recording}",
+            "/{record}/transcripts",
+            "/{record}/transcripts/{transcript}",
+            "/{record}/transcripts/{transcript}/entries",
+        )
+    ),
     implied=(
         Implied(f"{google.AUTH}drive", (f"{google.AUTH}drive.readonly",)),
         Implied(f"{google.AUTH}drive.readonly", (_FILES, f"{google.AUTH}drive.metadata.readonly")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers.manifest import (
+    Allowance,
     Endpoints,
     ErrorRule,
     Flow,
@@ -107,6 +108,16 @@ PROVIDER: Final = Provider(
         ErrorRule(Kind.TRANSIENT, Reason.RATE_LIMITED, ("RATE_LIMITS",), _CATEGORY, steps=(Step.API,)),
         # HubSpot's own status while a portal moves between data centres.
         ErrorRule(Kind.TRANSIENT, Reason.UNAVAILABLE, statuses=(477,)),
+    ),
+    allow=(
+        Allowance("GET", "/crm/v3/objects/contacts", "crm.objects.contacts.read"),
+        Allowance("GET", "/crm/v3/objects/contacts/{contact}", "crm.objects.contacts.read"),
+        # Reads, whatever the method says.
+        Allowance("POST", "/crm/v3/objects/contacts/search", "crm.objects.contacts.read"),
+        Allowance("POST", "/crm/v3/objects/contacts/batch/read", "crm.objects.contacts.read"),
+        Allowance("POST", "/crm/v3/objects/contacts", "crm.objects.contacts.write", approval=True),
+        Allowance("PATCH", "/crm/v3/objects/contacts/{contact}", "crm.objects.contacts.write", approval=True),
+        Allowance("POST", "/crm/v3/objects/contacts/batch/upsert", "crm.objects.contacts.write", approval=True),
     ),
     shares="Two connections of the same HubSpot user share one permission.",
     unconfirmed=(

@@ -308,9 +308,11 @@ class Allowance:
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     path: str
-    """Begins with `/`; `*` stands for any characters but, as a whole last segment, for any rest."""
+    """Below `api_base`; begins with `/`. `{name}` stands for one segment, `*` for any characters of one but, as a whole last segment, for
+    any rest."""
     scope: str
     approval: bool = False
+    """A person has to approve the very request first: it is an action, and the proxy refuses it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Final
 
 from customhouse.providers.manifest import (
     DAY,
+    Allowance,
     Endpoints,
     ErrorRule,
     Exempt,
@@ -152,6 +153,25 @@ PROVIDER: Final = Provider(
             statuses=(403,),
             steps=(Step.API,),
         ),
+    ),
+    allow=(
+        *(
+            Allowance("GET", path, scope)
+            for path, scope in (
+                ("/me", "User.Read"),
+                ("/me/onlineMeetings", "OnlineMeetings.Read"),
+                ("/me/onlineMeetings/{meeting}", "OnlineMeetings.Read"),
+                ("/me/onlineMeetings/{meeting}/recordings", "OnlineMeetingRecording.Read.All"),
+                ("/me/onlineMeetings/{meeting}/recordings/{recording}", "OnlineMeetingRecording.Read.All"),
+                ("/me/onlineMeetings/{meeting}/transcripts", "OnlineMeetingTranscript.Read.All"),
+                ("/me/onlineMeetings/{meeting}/transcripts/{transcript}", "OnlineMeetingTranscript.Read.All"),
+                ("/me/onlineMeetings/{meeting}/transcripts/{transcript}/content", "OnlineMeetingTranscript.Read.All"),
+                ("/me/chats", "Chat.ReadBasic"),
+                ("/chats/{chat}", "Chat.ReadBasic"),
+                ("/chats/{chat}/members", "Chat.ReadBasic"),
+            )
+        ),
+        Allowance("POST", "/chats/{chat}/messages", "ChatMessage.Send", approval=True),
     ),
     exempt=(
         Exempt("revocation", "There is no RFC 7009 endpoint; what Graph offers would end every application's sessions of the person."),

@@ -6,6 +6,7 @@ from typing import Final
 
 from customhouse.providers.manifest import (
     DAY,
+    Allowance,
     ApiBase,
     Endpoints,
     ErrorRule,
@@ -93,6 +94,14 @@ PROVIDER: Final = Provider(
     errors=(
         ErrorRule(Kind.PERMANENT, Reason.DENIED, ("user_denied",), steps=(Step.AUTHORIZE,)),
         ErrorRule(Kind.PERMANENT, Reason.SCOPE_MISSING, ("Scope and URL mismatch",), statuses=(403,), steps=(Step.API,)),
+    ),
+    # Nothing is ever deleted, although the scope would let us.
+    allow=(
+        Allowance("GET", "/v1/users/me", "base"),
+        Allowance("GET", "/v2/persons/search", "contacts:full"),
+        Allowance("GET", "/v2/persons/{person}", "contacts:full"),
+        Allowance("POST", "/v2/persons", "contacts:full", approval=True),
+        Allowance("PATCH", "/v2/persons/{person}", "contacts:full", approval=True),
     ),
     shares="Disconnecting removes the application for this user's company account.",
     exempt=(

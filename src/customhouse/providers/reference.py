@@ -66,6 +66,10 @@ def page(provider: Provider) -> str:
             "",
             *(f"- {line}" for line in _facts(provider)),
             "",
+            "## Calls of the proxy",
+            "",
+            *_calls(provider),
+            "",
             "## Errors",
             "",
             *_errors(provider),
@@ -133,6 +137,16 @@ def _facts(provider: Provider) -> Iterator[str]:
 
 def _probes(probes: Iterable[Probe]) -> str:
     return ", ".join(f"`{probe.method} {probe.path}`" for probe in probes)
+
+
+def _calls(provider: Provider) -> list[str]:
+    lines = [
+        "What `/v1/connections/{connection_id}/proxy/…` lets through; everything else is refused. What needs an approval is an action.",
+        "",
+        "| call | scope | approval |",
+        "| --- | --- | --- |",
+    ]
+    return lines + [f"| `{rule.method} {rule.path}` | `{rule.scope}` | {'needed' if rule.approval else ''} |" for rule in provider.allow]
 
 
 def _errors(provider: Provider) -> list[str]:

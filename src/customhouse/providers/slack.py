@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers.manifest import (
+    Allowance,
     Endpoints,
     ErrorRule,
     Exempt,
@@ -116,6 +117,7 @@ PROVIDER: Final = Provider(
         ErrorRule(Kind.PERMANENT, Reason.NOT_THERE, ("channel_not_found", "message_not_found"), steps=(Step.API,)),
         ErrorRule(Kind.PERMANENT, Reason.NOT_ALLOWED, ("not_in_channel", "is_archived", "restricted_action"), steps=(Step.API,)),
     ),
+    allow=(Allowance("GET", "/users.info", "users:read"),),
     shares="All people of a workspace share one bot: its token is ended only when the last of their connections is.",
     exempt=(
         Exempt(

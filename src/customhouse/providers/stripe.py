@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from customhouse.providers.manifest import (
+    Allowance,
     Endpoints,
     ErrorRule,
     Flow,
@@ -169,6 +170,33 @@ PROVIDER: Final = Provider(
         ErrorRule(Kind.TRANSIENT, Reason.RATE_LIMITED, ("rate_limit", "lock_timeout"), _CODE, steps=_API),
         ErrorRule(Kind.TRANSIENT, Reason.UNAVAILABLE, statuses=(409,), steps=_API),
         ErrorRule(Kind.PERMANENT, Reason.SCOPE_MISSING, statuses=(403,), steps=_API),
+    ),
+    allow=(
+        *(
+            Allowance("GET", f"/{things}{path}", scope)
+            for things, scope in (
+                ("customers", "rak_customer_write"),
+                ("subscriptions", "rak_subscription_write"),
+                ("payment_intents", "rak_payment_intent_write"),
+                ("checkout/sessions", "rak_checkout_session_write"),
+                ("products", "rak_product_read"),
+                ("prices", "rak_plan_read"),
+                ("invoices", "rak_invoice_read"),
+            )
+            for path in ("", "/{id}")
+        ),
+        *(
+            Allowance("POST", path, scope, approval=True)
+            for path, scope in (
+                ("/customers", "rak_customer_write"),
+                ("/customers/{id}", "rak_customer_write"),
+                ("/subscriptions", "rak_subscription_write"),
+                ("/subscriptions/{id}", "rak_subscription_write"),
+                ("/payment_intents", "rak_payment_intent_write"),
+                ("/checkout/sessions", "rak_checkout_session_write"),
+            )
+        ),
+        Allowance("DELETE", "/subscriptions/{id}", "rak_subscription_write", approval=True),
     ),
     shares="Each key is its own; the same key pasted twice is one key.",
     api_headers=(("stripe-version", "2026-06-24.dahlia"),),

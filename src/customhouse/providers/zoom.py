@@ -7,6 +7,7 @@ from typing import Final
 from customhouse.providers.manifest import (
     DAY,
     Alias,
+    Allowance,
     ApiBase,
     Endpoints,
     ErrorRule,
@@ -152,6 +153,19 @@ PROVIDER: Final = Provider(
         ErrorRule(Kind.PERMANENT, Reason.ADMIN_BLOCKED, ("4738",), _CODES),
         ErrorRule(Kind.PERMANENT, Reason.GRANT_ENDED, ("4737", "4740", "4741"), _CODES),
         ErrorRule(Kind.PERMANENT, Reason.TOKEN_REFUSED, ("124",), _CODES, steps=(Step.API,)),
+    ),
+    allow=tuple(
+        Allowance("GET", path, scope)
+        for path, scope in (
+            ("/users/me", "user:read:user"),
+            ("/users/me/meetings", "meeting:read:list_meetings"),
+            ("/users/me/recordings", "cloud_recording:read:list_user_recordings"),
+            ("/meetings/{meeting}", "meeting:read:meeting"),
+            ("/meetings/{meeting}/recordings", "cloud_recording:read:list_recording_files"),
+            ("/meetings/{meeting}/transcript", "cloud_recording:read:meeting_transcript"),
+            ("/past_meetings/{meeting}", "meeting:read:past_meeting"),
+            ("/past_meetings/{meeting}/participants", "meeting:read:list_past_participants"),
+        )
     ),
     shares="Connecting the same Zoom user again with this application ends the earlier connection's tokens.",
     exempt=(

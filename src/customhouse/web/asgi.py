@@ -31,6 +31,7 @@ from customhouse.web import (
     operations,
     policies,
     providers,
+    proxy,
     receipts,
     replacing,
     tenants,
@@ -88,6 +89,7 @@ def create(app: App) -> Door:
     # Taken over as they are: an included router would wrap each of them in a second matching.
     for router in _ROUTERS:
         routes += router.routes
+    routes.append(proxy.route(app))
     if app.settings.metrics_listen is None:
         routes += health.METRICS.routes
     description = cache(partial(describe, api))

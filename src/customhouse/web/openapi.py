@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from customhouse.outbound.envelope import SCHEMA_VERSION
 from customhouse.tenants.api_keys import Scope
+from customhouse.web import proxy
 from customhouse.web.auth import needs_of
 from customhouse.web.problems import MEDIA_TYPE
 from customhouse.web.publish import BATCH_BYTES, BATCH_EVENTS
@@ -46,6 +47,7 @@ def describe(api: FastAPI) -> dict[str, Any]:
                 _correct(paths[route.path_format][method.lower()], route)
     for path, operation in (("/v1/events", _publish()), ("/v1/events/batch", _batch())):
         paths.setdefault(path, {})["post"] = operation
+    paths[proxy.TEMPLATE] = {method.lower(): _relayed(method) for method in proxy.METHODS}
     components = said.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -109,6 +111,28 @@ def _operation(name: str, summary: str, description: str, request: dict[str, Any
         "operationId": name,
         "security": [{"api_key": []}],
         "requestBody": {"required": True, **_json(request)},
+        "responses": responses,
+    }
+
+
+def _relayed(method: str) -> dict[str, Any]:
+    texts = {"type": "string", "minLength": 1}
+    responses: dict[str, Any] = {
+        "default": {"description": f"The provider's answer; it carries `{proxy.RELAYED.decode().title()}`, ours do not"}
+    }
+    _add_problems(responses, private=True, body=False, changes=True)
+    return {
+        "tags": ["connections"],
+        "summary": f"Call the provider by {method}",
+        "description": "Make a call at the provider with the connection's token, which the caller never sees: where the manifest lets "
+        "method and path through, and the grant holds the scope. The path is sent as it is, or refused. A platform key names the tenant in "
+        f"the header `{proxy.TENANT.decode().title()}`.{_SCOPE}`{Scope.ACTIONS_WRITE.value}`.",
+        "operationId": f"proxy_{method.lower()}",
+        "security": [{"api_key": []}],
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": texts} for name in ("connection_id", "path")),
+            {"name": proxy.TENANT.decode().title(), "in": "header", "required": False, "schema": {"type": "string", "maxLength": 128}},
+        ],
         "responses": responses,
     }
 

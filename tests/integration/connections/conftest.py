@@ -50,6 +50,11 @@ def environ(environ: dict[str, str], zoom: Authority, tmp_path: Path, monkeypatc
         client_secret = {{env = "SUITE_CLIENT_SECRET"}}
         identity = {{account = ["/id"], label = ["/email"]}}
         not_requested = ["admin"]
+        allow = [
+            {{method = "GET", path = "/api/*", scope = "read"}}, {{method = "HEAD", path = "/api/*", scope = "read"}},
+            {{method = "POST", path = "/api/*", scope = "write", approval = true}},
+            {{method = "GET", path = "/writers/*", scope = "write"}}
+        ]
         scopes.observe = [{{name = "read", why = "Read your records."}}]
         scopes.act = [{{name = "write", why = "Change your records."}}]
         """

@@ -14,7 +14,16 @@ from customhouse.config import Address
 from customhouse.web.asgi import create
 from customhouse.web.server import listening
 
-ALL_SCOPES = ["events:write", "connections:read", "connections:write", "tokens:read", "audit:read", "payloads:read", "admin"]
+ALL_SCOPES = [
+    "events:write",
+    "connections:read",
+    "connections:write",
+    "tokens:read",
+    "actions:write",
+    "audit:read",
+    "payloads:read",
+    "admin",
+]
 PLATFORM_KEY = "ck_" + "platform-key-of-the-suite-0123456789"
 
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 SEED = "4711"
 # What JSON Schema cannot say, so data that fits the description may be refused: an opaque cursor, what may be dialled, a moment in
 # the future, a period that begins before it ends, a reason that names nobody, a schema that is one, text without NUL, an identifier
-# that tells who somebody is, a connection that exists, a provider that is set up.
+# that tells who somebody is, a connection that exists, a provider that is set up, a path that means one thing only.
 MORE_THAN_SCHEMA = (
     "GET /v1/api-keys",
     "GET /v1/audit",
@@ -39,6 +39,7 @@ MORE_THAN_SCHEMA = (
     "POST /v1/events/batch",
     "POST /v1/tenants",
     "PUT /v1/tenants/{tenant_id}/privacy-policy",
+    *(f"{method} /v1/connections/{{connection_id}}/proxy/{{path}}" for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")),
 )
 # Keys of two users of one tenant may see the same: access goes by tenant and scope, and the tenancy matrix holds that.
 NOT_OURS = ("object_level_authorization",)
