@@ -216,6 +216,7 @@ TENANT_KEY_REPLACED: Final = _tag(
 )
 CONNECTION_KEY_REPLACED: Final = _tag(
     "connection_key.replaced", 45, "Another key of the connection took over; what the old one sealed is sealed anew.", "key_id"
+)
 PROVIDER_CALLED: Final = _tag(
     "provider.called",
     46,
