@@ -25,7 +25,7 @@ from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
 from customhouse.connections.keeping import Keeping
 from customhouse.connections.keeping import notes as refusals
-from customhouse.connections.pasted import KeyStates
+from customhouse.connections.pasted import KeyStates, forget_inbound
 from customhouse.connections.pasting import PastedKeys
 from customhouse.connections.places import GRANTS, HELD_TENANT_KEYS
 from customhouse.connections.ports import Announce, Cancelled
@@ -464,7 +464,7 @@ class App:
         self.returning = Returning(database, vault, clock, self.sessions, self.speaker, self.revoker, told, failpoints)
         self.confirming = Confirming(database, vault, clock, catalogue, self.sessions, self.revoker, told, failpoints)
         self.sweeping = Sweeping(database, vault, clock, catalogue, self.sessions, self.confirming, self.speaker, self.revoker, told)
-        cancels = [self._cancel_deliveries]
+        cancels = [self._cancel_deliveries, forget_inbound]
         self.ending = Ending(database, vault, clock, catalogue, self.revoker, self.receipts, told, failpoints, cancels)
         self.grants = Grants(database, vault, clock, told)
         self._wire_refresh(told, failpoints, https_required=https_required)

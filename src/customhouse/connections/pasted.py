@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from customhouse.connections import tokens
+from customhouse.connections.ports import Cancelled
 from customhouse.connections.probing import Findings
 from customhouse.connections.reading import REFUSED_BY_PROVIDER
 from customhouse.connections.sql import SQL
@@ -137,6 +138,12 @@ class KeyStates:
             )
             for row in rows
         }
+
+
+async def forget_inbound(conn: Executor, tenant: TenantId, connection_id: UUID) -> Cancelled:
+    """Destroy the secret of a webhook endpoint with its connection (`ports.OnDisconnect`); the key itself goes with its tokens."""
+    await conn.execute(KEYS["destroy_inbound_secrets"], tenant, connection_id)
+    return Cancelled()
 
 
 def is_old(pasted_at: datetime, max_age: timedelta, now: datetime) -> bool:

@@ -146,8 +146,7 @@ class PastedKeys:
 
         Raises:
             NotFound: no such connection in this tenant.
-            Invalid: it is not connected by a key.
-            Conflict: it has ended, was changed meanwhile, or this tenant holds the key elsewhere.
+            Conflict: it is not connected by a key, has ended, was changed meanwhile, or this tenant holds the key elsewhere.
             CredentialRefused, ProviderUnavailable, KeyServiceUnavailable: as `paste`; the key that is held stays.
         """
         before = await self._held(tenant, connection_id)
@@ -207,7 +206,7 @@ class PastedKeys:
         if held is None:
             if known["status"] in {"disconnected", "revoked"}:
                 raise Conflict(f"This connection is {known['status']}: make a new one.")
-            raise Invalid("This connection is not made by a key.", (Fault("", "only a pasted key can be replaced"),))
+            raise Conflict("This connection is not made by a key: only a pasted key can be replaced.")
         return held
 
     async def _prove(

@@ -372,7 +372,7 @@ async def test_only_a_pasted_key_of_one_s_own_can_be_replaced(acme: Api, platfor
     key = stripe_key(sandbox)[1]
     made = await pasted(acme, stripe_key(sandbox)[1])
     hook = (await acme("POST", "/v1/connections", {"provider": "webhook", "url": "http://127.0.0.1:9/x"})).json()
-    problem(await replaced(acme, hook["connection_id"], key), 422, "invalid_request")
+    problem(await replaced(acme, hook["connection_id"], key), 409, "conflict")
     other = await make_tenant(platform, "other")
     problem(await replaced(other, made["connection_id"], key), 404, "not_found")
     await acme("DELETE", f"/v1/connections/{made['connection_id']}")

@@ -200,3 +200,20 @@ async def test_r10_an_old_key_is_asked_for_again_and_again_and_goes_on_working(
     await replaced(acme, made["connection_id"], stripe_key(sandbox)[1])
     await recheck(app, owner)
     assert len(await events(acme, "connection.key_old")) == 2
+
+
+async def test_a_disconnect_says_what_the_customer_has_to_do_and_keeps_nothing(
+    acme: Api, app: App, sandbox: Sandbox, owner: asyncpg.Connection
+) -> None:
+    made = await pasted(acme, stripe_key(sandbox)[1], webhook_secret="whsec_Canary0123456789abcdefCanary")
+    answer = await acme("DELETE", f"/v1/connections/{made['connection_id']}")
+    assert answer.status_code == 200, answer.text
+    receipt = answer.json()
+    assert (receipt["revocation"]["status"], receipt["tokens_destroyed"], receipt["key_destroyed"]) == ("unsupported", True, True)
+    assert (await shown(acme, made))["status"] == "disconnected"
+    for table in ("integration_tokens", "pasted_keys", "revocation_escrow"):
+        assert await owner.fetchval(f"select count(*) from {table}") == 0, table
+    assert await owner.fetchval("select bool_and(state = 'destroyed' and sealed is null) from connection_secrets")
+    assert "Delete the key" in receipt["instructions"]
+    await recheck(app, owner)
+    assert len(sandbox.calls) == PROBES
