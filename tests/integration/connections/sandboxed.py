@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +114,17 @@ class Desk:
         now = self.sandbox.clock.now()
         tokens = self.sandbox.tokens(self.provider)
         return {one.value for one in tokens if one.is_live(now) and person in {None, one.grant.person}}
+
+    def left(self) -> set[str]:
+        """Return what of this integration's tokens is not ended; access tokens that the provider lets run out are no longer anything."""
+        kinds = {"refresh"} if self.manifest.oauth2.revocation.proof_seconds else {"access", "refresh"}
+        now = self.sandbox.clock.now()
+        return {one.value for one in self.sandbox.tokens(self.provider) if one.is_live(now) and one.kind in kinds}
+
+    async def boxes(self, session: dict[str, Any]) -> set[str]:
+        """Return the scopes that a person can untick at the provider's page."""
+        page = await self.browser.http.get(await self.browser.consent(session["connect_url"]))
+        return {html.unescape(name) for name in re.findall(r'type="checkbox" name="scope" value="([^"]+)"', page.text)}
 
     def calls(self, operation: str) -> int:
         """Return how often the integration's provider was asked for something."""
