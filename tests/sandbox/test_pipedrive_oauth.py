@@ -91,10 +91,15 @@ async def test_a_refresh_token_lives_after_its_last_use_for_as_long_as_its_fact_
     assert (await pipedrive.refresh(reply["refresh_token"])).json()["error"] == "invalid_grant"
 
 
-async def test_revoking_the_refresh_token_uninstalls_the_application_for_that_user(pipedrive: Peer) -> None:
-    one, other, colleague = await pipedrive.connect(), await pipedrive.connect(), await pipedrive.connect("grace")
+@pytest.mark.parametrize(("fact", "left"), [("user", (True, True)), ("company", (False, False))])
+async def test_revoking_the_refresh_token_uninstalls_the_application_as_far_as_its_fact_says(
+    pipedrive: Peer, fact: str, left: tuple[bool, bool]
+) -> None:
+    pipedrive.sandbox.set_fact("pipedrive", "uninstall_reaches", fact)
+    one, other, colleague, stranger = [await pipedrive.connect(who) for who in ("ada", "ada", "grace", "alan")]
     assert (await pipedrive.revoke(one["refresh_token"])).status_code == 200
-    assert [await alive(pipedrive, reply) for reply in (one, other, colleague)] == [(False, False), (False, False), (True, True)]
+    ended = [await alive(pipedrive, reply) for reply in (one, other, colleague, stranger)]
+    assert ended == [(False, False), (False, False), left, (True, True)]
 
 
 @pytest.mark.parametrize(("fact", "renews"), [("alone", True), ("everything", False)])

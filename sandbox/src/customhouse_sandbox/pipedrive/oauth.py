@@ -14,7 +14,7 @@ from customhouse_sandbox.pages import Choice
 from customhouse_sandbox.pipedrive import hooks
 from customhouse_sandbox.pipedrive.errors import refuse
 from customhouse_sandbox.routing import Ask, Route
-from customhouse_sandbox.state import Application, Code, End, Kind, Realm, Token
+from customhouse_sandbox.state import Application, Code, End, Grant, Kind, Person, Realm, Token
 
 _DAY: Final = 86_400.0
 
@@ -43,6 +43,9 @@ FACTS: Final = (
     Fact("denied", ("user_denied", "access_denied"), "How the browser brings back that a person denied.", "§8.4"),
     Fact("api_domain", ("named", "missing"), "Whether a token reply names the API's host.", "§8.4"),
     Fact("revoked_access", ("alone", "everything"), "Whether revoking an access token leaves the refresh token alive.", "§8.4"),
+    Fact(
+        "uninstall_reaches", ("user", "company"), "Whether revoking a refresh token ends what one user gave, or all of the company.", "§8.4"
+    ),
     Fact("revoked_again", ("success", "refused"), "The answer to revoking what is over already.", "§8.4"),
     Fact("revocation_calls_back", ("no", "yes"), "Whether the application is told of an end that it made itself.", "§8.4"),
     Fact("uninstall_header", ("basic", "none"), "Whether the call about an uninstallation shows the client's id and secret.", "§8.4, §12"),
@@ -138,10 +141,19 @@ def revoke(ask: Ask) -> Reply:
     return done
 
 
+def installed(realm: Realm, application: Application, person: Person) -> list[Grant]:
+    """Return what ends with an installation."""
+    whole = realm.facts["uninstall_reaches"] == "company"
+    logins = [one.login for one in realm.people.values() if whole and one.organisation == person.organisation] or [person.login]
+    return [grant for login in logins for grant in realm.live(application.key, login)]
+
+
 def _uninstalled(realm: Realm, application: Application, held: Token) -> None:
     person = realm.held(held)
-    oauth.end(list(realm.live(application.key, held.grant.person)), End.REVOKED)
-    if person is not None and realm.facts["revocation_calls_back"] == "yes":
+    if person is None:
+        return
+    oauth.end(installed(realm, application, person), End.REVOKED)
+    if realm.facts["revocation_calls_back"] == "yes":
         for outgoing in hooks.uninstalled(realm, application, person):
             realm.post(outgoing)
 
