@@ -47,6 +47,7 @@ from customhouse.connections.storing import Storing
 from customhouse.connections.sweeping import Sweeping
 from customhouse.connections.telling import Telling
 from customhouse.connections.views import Grants
+from customhouse.connections.withdrawing import Withdrawals
 from customhouse.crypto.kms import KeyService
 from customhouse.crypto.kms_aws import AwsKeyService
 from customhouse.crypto.kms_local import load_local_key
@@ -470,6 +471,7 @@ class App:
         self._wire_refresh(told, failpoints, https_required=https_required)
         self._wire_reading(failpoints, told)
         self._wire_keys(told)
+        self.withdrawals = Withdrawals(database, vault, clock, catalogue, self.speaker, self.refresher, self.ending)
 
     def _wire_reading(self, failpoints: Failpoints, told: Telling) -> None:
         """Wire what reads and uses credentials."""

@@ -11,7 +11,7 @@ from customhouse.connections.speaking import Speaker
 from customhouse.connections.tokens import Tokens
 from customhouse.providers.failures import Failure
 from customhouse.providers.manifest import Provider
-from customhouse.providers.vocabulary import Kind, Reason, Token
+from customhouse.providers.vocabulary import Extent, Kind, Reason, Token
 
 _LEEWAY: Final = timedelta(seconds=30)
 """An access token that ends sooner counts as ended: what is refused afterwards was perhaps refused for its age."""
@@ -96,7 +96,9 @@ async def _alive(speaker: Speaker, provider: Provider, held: Held, now: datetime
     """Return False where the grant is dead, what is held of it where it lives, None where that cannot be said now."""
     if not held.is_stale(now):
         lives = await speaker.lives(provider, held.tokens, held.api_origin)
-        return held if lives else lives
+        if lives is not False or held.tokens.refresh is None or provider.oauth2.revocation.extent is not Extent.TOKEN:
+            return held if lives else lives
+        # Where a revocation ends one token, the other one has to be seen to be dead as well.
     # What has run out is refused for its age: then only the refresh token can prove anything.
     reply = None if held.tokens.refresh is None else await speaker.show_refresh(provider, held.tokens.refresh)
     if reply is None:

@@ -255,6 +255,9 @@ where tenant_id = $1 and revocation_id = $2
 -- name: revocations_of
 select revocation_id from revocation_escrow where tenant_id = $1 and connection_id = $2
 
+-- name: held_access
+select token_generation, access_sealed, access_expires_at, api_origin from integration_tokens where tenant_id = $1 and connection_id = $2
+
 -- name: connections_of_account
 select tenant_id, connection_id from connections_of_account_v1($1)
 

@@ -232,6 +232,9 @@ class OAuth2:
     """What the provider calls itself in `iss` of its answer in the browser (RFC 9207); empty: not known, or not one name for all."""
     names_issuer: bool = False
     """An answer without `iss` is refused."""
+    uninstalled: tuple[str, ...] = ()
+    """Where this provider sends a DELETE with our client id and secret to the redirect URI when the application is removed: pointers in
+    its JSON whose texts, joined by `:`, name the account as `identity` does. Empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)

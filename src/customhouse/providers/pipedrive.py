@@ -53,6 +53,7 @@ PROVIDER: Final = Provider(
         sends_scopes=False,
         api_base=ApiBase("/api_domain", ".pipedrive.com"),
         code_seconds=300,
+        uninstalled=("/company_id", "/user_id"),
     ),
     scopes=(
         Scope(

@@ -36,6 +36,7 @@ from customhouse.web import (
     replacing,
     tenants,
     tokens,
+    withdrawals,
 )
 from customhouse.web.calls import call_of
 from customhouse.web.middleware import Door
@@ -64,6 +65,7 @@ _ROUTERS: Final = (
     health.ROUTES,
     documents.ROUTES,
     consent.ROUTES,
+    withdrawals.ROUTES,
     tokens.ROUTES,
 )
 

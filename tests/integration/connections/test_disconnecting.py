@@ -261,6 +261,19 @@ async def test_a_grant_that_a_workspace_shares_ends_with_the_last_of_its_people(
     await nothing_left(owner)
 
 
+@pytest.mark.parametrize("provider", ["slack"])
+async def test_a_refresh_token_that_outlives_its_access_token_is_seen(desk: Desk, app: App, owner: asyncpg.Connection) -> None:
+    desk.sandbox.set_fact("slack", "bot_revocation", "token")
+    made = await desk.connected()
+    receipt = await ended(desk, made)
+    assert receipt["revocation"] == {"status": "pending", "verified": False, "attempts": 1}
+    desk.sandbox.set_fact("slack", "bot_revocation", "workspace")
+    await again(app, owner)
+    assert (await receipt_of(desk, made))["revocation"] == {"status": "revoked", "verified": True, "attempts": 2}
+    assert desk.live() == set()
+    await nothing_left(owner)
+
+
 @pytest.mark.parametrize("provider", ["gmail"])
 async def test_what_somebody_else_stands_on_by_then_is_left_to_them(desk: Desk, app: App, owner: asyncpg.Connection) -> None:
     """The provider was down at the disconnect; before it came back, the same person connected again."""
