@@ -67,3 +67,14 @@ def test_a_small_run_of_costs_counts_statements_and_finds_them_shared() -> None:
         assert row["service_cpu_us"] > 0
         assert row["postgres_cpu_us"] > 0
     assert found["against_one_process"].keys() == {"1", "2"}
+
+
+def test_four_processes_that_want_one_token_cost_one_call_per_generation_whoever_is_killed() -> None:
+    found = run(
+        "refresh_torture", "--readers", "12", "--rounds", "1", "--providers", "zoom", "--brief", "--scenes", "quick_and_slow", "kills"
+    )
+    assert found["counts"]["generations"] >= 5
+    valid = [one for one in found["rounds"] if one["round"].startswith("valid") and not one["round"].endswith("then ended")]
+    assert {tuple(one["outcomes"]) for one in valid} == {("ok",)}
+    killed = [one for one in found["rounds"] if "killed" in one["round"]]
+    assert len({one["round"].split("refresh.")[1].split(",")[0] for one in killed}) == 4

@@ -18,6 +18,9 @@ REPLY_LOST: Final = "refresh_reply_lost"
 TOKEN_MISSING: Final = "refresh_token_missing"  # noqa: S105 - a word
 """There is no refresh token (any more)."""
 OTHER_ACCOUNT: Final = "other_account"
+_DOUBTS: Final = 4
+_DOUBT_SECONDS: Final = 3600.0
+"""So many doubtful answers over so long a time are no passing trouble of a provider any more."""
 _OF_US_ALL: Final = frozenset({Reason.CLIENT_REFUSED, Reason.APPLICATION_DISABLED})
 """What a provider says of our registration. A request that it refuses may be one connection's alone."""
 
@@ -108,6 +111,8 @@ def judge(
             return Unacceptable(OTHER_ACCOUNT)
         return Good(None) if found.scopes is None else _compared(provider, tuple(requested), found.scopes)
     failure = found.failure if isinstance(found, Lost) else found
+    if isinstance(found, Lost) and found.doubtful and journal.lost >= _DOUBTS and journal.lost_for >= _DOUBT_SECONDS:
+        return Ended(REPLY_LOST)
     if failure.kind is Kind.APPLICATION and failure.reason in _OF_US_ALL:
         return Everyone(str(failure.reason))
     if failure.kind is not Kind.PERMANENT:

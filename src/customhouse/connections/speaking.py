@@ -14,7 +14,7 @@ from customhouse.providers import calls
 from customhouse.providers.calls import Call, Client
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.failures import Failure, classify, fits, read, refused
-from customhouse.providers.manifest import Provider
+from customhouse.providers.manifest import ErrorRule, Provider
 from customhouse.providers.replies import Account, TokenReply, parse_identity, parse_introspection, parse_token_reply
 from customhouse.providers.vocabulary import Kind, Reason, Rotation, Step
 from customhouse.types import Secret
@@ -28,6 +28,8 @@ class Lost:
     """The call may have reached the provider, and its answer did not reach us."""
 
     failure: Failure
+    doubtful: bool = False
+    """It may also be how this provider says that the refresh token is spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ class Speaker:
         shown = None if provider.oauth2.refresh.rotation is Rotation.SINGLE_USE else token
         found = parse_token_reply(provider, Step.REFRESH, reply.status, reply.body, headers, shown=shown)
         if isinstance(found, Failure) and found.kind is Kind.TRANSIENT and found.reason is not Reason.RATE_LIMITED:
-            return Renewal(Lost(found), reply.retry_after)
+            spent = ErrorRule(found.kind, found.reason, provider.oauth2.refresh.spent_codes)
+            doubtful = bool(spent.values) and fits(spent, Step.REFRESH, reply.status, read(reply.body))
+            return Renewal(Lost(found, doubtful=doubtful), reply.retry_after)
         return Renewal(found, reply.retry_after)
 
     async def identify(self, provider: Provider, reply: TokenReply) -> Account | Failure:

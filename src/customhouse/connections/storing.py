@@ -21,6 +21,7 @@ from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
 from customhouse.crypto.envelope import RecordKey, key_id_of
 from customhouse.db import Database, Executor, Row, queries
+from customhouse.errors import Unsealable
 from customhouse.failpoints import Failpoints
 from customhouse.metrics import TOKEN_REFRESHES, Metrics
 from customhouse.providers.manifest import Provider
@@ -82,6 +83,8 @@ class Storing:
 
     async def store(self, target: Target, good: Good, reply: TokenReply) -> None:
         """Put new tokens in the place of those of the generation that was renewed; where those are not there any more, let them go."""
+        # The provider may have taken its time, and another key over.
+        target = replace(target, seal=await self._seal_of_now(target.seal))
         seal, row = target.seal, target.row
         tenant, connection_id, name, new = seal.tenant_id, seal.connection_id, str(seal.connection_id), target.generation + 1
         refresh = reply.refresh_token
@@ -123,6 +126,13 @@ class Storing:
             return
         self._failpoints.hit("refresh.after_commit")
         count(self._metrics, target, "stored")
+
+    async def _seal_of_now(self, seal: GrantSeal) -> GrantSeal:
+        try:
+            return replace(seal, key=await self._vault.connection_key(seal.tenant_id, seal.connection_id))
+        except Unsealable:
+            # Destroyed with its connection: what came is let go.
+            return seal
 
     async def _stand(
         self, conn: Executor, target: Target, held: Row, change: _Change, accounts: tuple[Secret, Secret] | None

@@ -143,6 +143,9 @@ class Refresh:
     grace_seconds: int = 0
     """How long a spent refresh token is still taken, so that a lost reply can be asked for again."""
     reuse: Reuse = Reuse.REFUSED
+    spent_codes: tuple[str, ...] = ()
+    """Errors that mean something passing, and may all the same be the answer to a spent refresh token: where one comes again and again
+    after an answer was lost, the token is spent."""
     names_scopes: bool = False
     """A refresh repeats the scopes, so that the new token is no wider than the connection."""
 

@@ -43,7 +43,7 @@ PROVIDER: Final = Provider(
         client_auth=ClientAuth.BASIC,
         pkce=False,
         # Without token rotation a reply has neither a lifetime nor a refresh token.
-        refresh=Refresh(Rotation.SINGLE_USE, access_seconds=None),
+        refresh=Refresh(Rotation.SINGLE_USE, access_seconds=None, spent_codes=("internal_error",)),
         revocation=Revocation(
             Extent.TOKEN,
             (RevokeStep(token=Token.ACCESS, bearer=True),),

@@ -112,6 +112,16 @@ def test_whatever_a_reply_names_a_good_one_holds_nothing_that_was_not_asked_for(
         assert {name for name in found.held.granted if name.casefold() not in harmless} <= set(asked(provider))
 
 
+def test_a_doubtful_answer_ends_a_connection_only_after_many_and_long() -> None:
+    slack = Catalogue().get("slack")
+    said = classify(slack, Step.REFRESH, 200, b'{"ok": false, "error": "internal_error"}')
+    assert said.kind is Kind.TRANSIENT
+    for journal in (Journal(), Journal(9, lost=8, lost_for=3599.0), Journal(4, lost=3, lost_for=9e9)):
+        assert isinstance(judge(slack, (), journal, Lost(said, doubtful=True)), Later)
+    assert judge(slack, (), Journal(5, lost=4, lost_for=3600.0), Lost(said, doubtful=True)) == Ended("refresh_reply_lost")
+    assert isinstance(judge(slack, (), Journal(50, lost=49, lost_for=9e9), Lost(said)), Later)
+
+
 @given(st.integers(0, 5), st.floats(0, 1e6), st.integers(0, 3600), st.sampled_from(Reuse))
 def test_a_token_is_shown_again_unless_that_could_end_the_grant(lost: int, ago: float, grace: int, reuse: Reuse) -> None:
     facts = Refresh(Rotation.SINGLE_USE, 3600, grace_seconds=grace, reuse=reuse)
