@@ -10,6 +10,7 @@ import pytest
 
 from customhouse.app import App
 from customhouse.errors import NotFound, ReauthorizationRequired, TokenUnavailable
+from customhouse.providers.vocabulary import Rotation
 from customhouse.types import TenantId
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.state import Kind
@@ -20,7 +21,7 @@ from tests.scenes import make_tenant
 
 pytestmark = pytest.mark.anyio
 
-ALL = ("zoom", "gmail")
+ALL = ("zoom", "gmail", "slack", "hubspot", "pipedrive")
 
 
 @pytest.fixture(params=ALL)
@@ -112,7 +113,7 @@ async def test_an_answer_that_was_lost_is_asked_for_once_more(
         await app.refresher.renew(tenant, connection_id, generation=1)
     assert (await state(owner, connection_id))["lost"] == 1
     await at_once(owner)
-    if name == "zoom":
+    if app.catalogue.get(name).oauth2.refresh.rotation is Rotation.SINGLE_USE:
         # Its refresh tokens are good for one use: the second showing says that the first one was taken.
         with pytest.raises(ReauthorizationRequired) as refused:
             await app.refresher.renew(tenant, connection_id, generation=1)
@@ -140,3 +141,20 @@ async def test_expired_tokens_can_be_renewed(app: App, tenant: TenantId, connect
     sandbox.expire(name, Kind.ACCESS)
     await app.refresher.renew(tenant, connection_id, generation=1)
     assert sandbox.is_live(await access_token(app, tenant, connection_id))
+
+
+async def test_slacks_other_word_for_a_spent_token_is_believed_when_it_stays(
+    app: App, tenant: TenantId, sandbox: Sandbox, owner: asyncpg.Connection
+) -> None:
+    slack = await connect(app, tenant, "slack")
+    sandbox.set_fact("slack", "spent_refresh_error", "internal_error")
+    sandbox.order("slack", FaultKind.LOST, Operation.REFRESH)
+    for _ in range(4):
+        with pytest.raises(TokenUnavailable):
+            await app.refresher.renew(tenant, slack, generation=1)
+        await at_once(owner)
+    assert (await state(owner, slack))["status"] == "active"
+    await owner.execute("update token_refreshes set lost_since = now() - interval '61 minutes'")
+    with pytest.raises(ReauthorizationRequired) as refused:
+        await app.refresher.renew(tenant, slack, generation=1)
+    assert refused.value.reason == "refresh_reply_lost"
