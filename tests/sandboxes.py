@@ -94,6 +94,8 @@ class Peer:
         }
         if self.realm.name == "google":
             said |= {"scope": " ".join(self.application.scopes), "access_type": "offline", "prompt": "consent"}
+        if self.realm.name == "microsoft":
+            said |= {"scope": " ".join(self.application.scopes)}
         if self.realm.name == "slack":
             said |= {"scope": ",".join(self.application.scopes), "code_challenge": None, "code_challenge_method": None}
         if self.realm.name == "hubspot":

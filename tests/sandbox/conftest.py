@@ -57,7 +57,12 @@ def pipedrive(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     return Peer(sandbox, "pipedrive", browser)
 
 
-@pytest.fixture(params=["zoom", "gmail"])
+@pytest.fixture
+def teams(sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
+    return Peer(sandbox, "microsoft-teams", browser)
+
+
+@pytest.fixture(params=["zoom", "gmail", "microsoft-teams"])
 def peer(request: pytest.FixtureRequest, sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
     """One of each provider: what every authorization server does."""
     return Peer(sandbox, request.param, browser)

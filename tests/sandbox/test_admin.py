@@ -24,7 +24,7 @@ async def command(peer: Peer, method: str, path: str, body: object = None, statu
 async def test_it_tells_what_there_is(peer: Peer) -> None:
     said = await command(peer, "GET", "/")
     assert set(said["providers"]) == {vendor.name for vendor in VENDORS}
-    assert {"ada", "grace", "alan"} == {person["login"] for person in said["providers"][peer.realm.name]["people"]}
+    assert {"ada", "grace", "alan"} <= {person["login"] for person in said["providers"][peer.realm.name]["people"]}
 
 
 async def test_it_gives_a_providers_file_and_its_variables(zoom: Peer) -> None:

@@ -6,9 +6,15 @@ import httpx
 import pytest
 
 from customhouse_sandbox import FaultKind
-from tests.sandboxes import Peer
+from tests.sandboxes import Peer, Sandbox
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["zoom", "gmail"])
+def peer(request: pytest.FixtureRequest, sandbox: Sandbox, browser: httpx.AsyncClient) -> Peer:
+    """One of each provider that ends a grant on request, as RFC 7009 has it."""
+    return Peer(sandbox, request.param, browser)
 
 
 async def ended(peer: Peer, reply: dict[str, str]) -> bool:

@@ -45,6 +45,7 @@ class Trouble(Enum):
     ADMIN = auto()
     OWNER_GONE = auto()
     TOKEN = auto()
+    SCOPE = auto()
 
 
 @dataclass(frozen=True, slots=True)

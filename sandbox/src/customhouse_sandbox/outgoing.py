@@ -44,6 +44,8 @@ class Outgoing:
     body: bytes = field(repr=False)
     accepts: Callable[[int, bytes], bool] = accepted
     """Whether an answer is the one that the provider wants."""
+    answers: str = ""
+    """The content type that the answer must have; empty: any."""
     retried: Callable[[int], tuple[tuple[str, str], ...]] = lambda _attempt: ()
     """The headers that a retry has besides; the first retry is 1."""
 
@@ -81,7 +83,12 @@ class _Reading:
 
     def __init__(self) -> None:
         self.body = bytearray()
+        self.kind = ""
         self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"content-type":
+            self.kind = value.decode("latin-1").partition(";")[0].strip().lower()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -90,8 +97,8 @@ class _Reading:
         self.complete = True
 
 
-async def send(outgoing: Outgoing) -> tuple[int, bytes]:
-    """Send a webhook; return status and body of the answer, 0 where there is none."""
+async def send(outgoing: Outgoing) -> tuple[int, bytes, str]:
+    """Send a webhook; return status, body and content type of the answer, 0 where there is none."""
     parts = urlsplit(outgoing.url)
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     head = [f"{outgoing.method} {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close", f"Content-Length: {len(outgoing.body)}"]
@@ -110,9 +117,9 @@ async def send(outgoing: Outgoing) -> tuple[int, bytes]:
                         break
                     parser.feed_data(chunk)
                     if len(reading.body) > _LARGEST:
-                        return 0, b""
+                        return 0, b"", ""
             finally:
                 writer.close()
-        return int(parser.get_status_code() or 0), bytes(reading.body)
+        return int(parser.get_status_code() or 0), bytes(reading.body), reading.kind
     except (OSError, httptools.HttpParserError):
-        return 0, b""
+        return 0, b"", ""

@@ -11,7 +11,7 @@ from customhouse_sandbox.facts import Fact
 from customhouse_sandbox.faults import Fault, FaultKind, Operation
 from customhouse_sandbox.http import Reply, Request
 from customhouse_sandbox.outgoing import Outgoing
-from customhouse_sandbox.state import Application, Grant, Person, Realm, Token
+from customhouse_sandbox.state import Application, End, Grant, Person, Realm, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,10 @@ class Vendor:
     """The answer to too many calls; with seconds to wait."""
     ended: Callable[[Realm], Reply]
     """The token endpoint's answer that a grant is over."""
-    shared: Callable[[Realm, Application, Person], Iterable[Grant]] = lambda realm, application, person: realm.live(
+    shared: Callable[[Realm, Application, Person, End], Iterable[Grant]] = lambda realm, application, person, _why: realm.live(
         application.key, person.login
     )
-    """What ends together when a person removes an application."""
+    """What ends together when a person, or an administrator, removes an application."""
     subscribes: bool = False
     """Whether its webhooks go where each subscription says, and not to one address of the application."""
     shows: Callable[[Request], str] = bearer_text

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from customhouse_sandbox import google, hubspot, oauth, pipedrive, slack, stripe, zoom
+from customhouse_sandbox import google, hubspot, microsoft, oauth, pipedrive, slack, stripe, zoom
 from customhouse_sandbox.clock import Clock
 from customhouse_sandbox.faults import Fault, FaultKind, Operation, check
 from customhouse_sandbox.http import HOST
@@ -24,6 +24,7 @@ VENDORS: Final[tuple[Vendor, ...]] = (
     zoom.VENDOR,
     google.VENDOR,
     slack.VENDOR,
+    microsoft.VENDOR,
     stripe.VENDOR,
     hubspot.VENDOR,
     pipedrive.VENDOR,
@@ -210,8 +211,8 @@ class Sandbox:
 
     async def send(self, outgoing: Outgoing) -> bool:
         """Send a webhook now, and write it down; return whether the answer was the right one."""
-        status, body = await send(outgoing)
-        taken = outgoing.accepts(status, body)
+        status, body, kind = await send(outgoing)
+        taken = outgoing.accepts(status, body) and outgoing.answers in {"", kind}
         self.deliveries.append(Delivery(len(self.deliveries) + 1, outgoing.provider, outgoing.event, outgoing.url, status, accepted=taken))
         async with self._news:
             self._news.notify_all()
@@ -264,7 +265,7 @@ class Sandbox:
         if application not in realm.applications or person not in realm.people:
             raise ValueError("There is no such integration or person here.")
         vendor, registered = _VENDOR[realm.name], realm.applications[application]
-        ended = oauth.end(vendor.shared(realm, registered, realm.people[person]), why)
+        ended = oauth.end(vendor.shared(realm, registered, realm.people[person], why), why)
         if ended and vendor.withdrawn and (vendor.subscribes or registered.webhook_url):
             self.notify(application, person, vendor.withdrawn)
         return ended

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
-from customhouse_sandbox import oauth
+from customhouse_sandbox import oauth, signing
 from customhouse_sandbox.faults import FaultKind
 from customhouse_sandbox.google.errors import insufficient, unauthenticated
 from customhouse_sandbox.http import Reply, as_json
@@ -23,7 +17,6 @@ ISSUER: Final = "https://accounts.google.com"
 _AUTH: Final = "https://www.googleapis.com/auth/"
 _EMAIL: Final = frozenset({"email", f"{_AUTH}userinfo.email"})
 _PROFILE: Final = frozenset({"profile", f"{_AUTH}userinfo.profile"})
-_BITS: Final = 2048
 
 
 def userinfo(ask: Ask) -> Reply:
@@ -60,7 +53,7 @@ def id_token(realm: Realm, person: Person, audience: str, access: Token, nonce: 
     """Return an id token (OpenID Connect Core §2, §3.1.3.6)."""
     now = int(realm.now())
     half = hashlib.sha256(access.value.encode()).digest()[:16]
-    claims: dict[str, Any] = {"iss": ISSUER, "azp": audience, "aud": audience, "sub": person.id, "at_hash": _encoded(half)}
+    claims: dict[str, Any] = {"iss": ISSUER, "azp": audience, "aud": audience, "sub": person.id, "at_hash": signing.encoded(half)}
     if _EMAIL & set(access.scopes):
         claims |= {"email": person.email, "email_verified": True}
     if person.organisation:
@@ -72,28 +65,9 @@ def id_token(realm: Realm, person: Person, audience: str, access: Token, nonce: 
 
 def signed(claims: Mapping[str, Any]) -> str:
     """Return a JWT of Google's, signed with this process's key."""
-    head = {"alg": "RS256", "kid": _kid(), "typ": "JWT"}
-    text = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (head, claims))
-    return f"{text}.{_encoded(_key().sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+    return signing.signed("google", claims)
 
 
 def certificates(_ask: Ask) -> Reply:
     """`GET /oauth2/v3/certs`: the keys, as JWK (RFC 7517)."""
-    numbers = _key().public_key().public_numbers()
-    modulus = numbers.n.to_bytes(_BITS // 8)
-    key = {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": _kid(), "n": _encoded(modulus), "e": _encoded(numbers.e.to_bytes(3))}
-    return as_json(200, {"keys": [key]}, ("Cache-Control", "public, max-age=3600"))
-
-
-@cache
-def _key() -> rsa.RSAPrivateKey:
-    """Return the key of this process: making one takes longer than everything else here together."""
-    return rsa.generate_private_key(65537, _BITS)
-
-
-def _kid() -> str:
-    return hashlib.sha256(str(_key().public_key().public_numbers().n).encode()).hexdigest()[:40]
-
-
-def _encoded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return as_json(200, {"keys": [signing.public_key("google")]}, ("Cache-Control", "public, max-age=3600"))

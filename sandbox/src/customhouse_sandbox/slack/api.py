@@ -226,12 +226,12 @@ def uninstall(ask: Ask) -> Reply:
     reply = told(ask, held, {"ok": True})
     if oauth.lies(ask):
         return reply
-    oauth.end(together(ask.realm, application, person), End.DEAUTHORIZED)
+    oauth.end(together(ask.realm, application, person, End.DEAUTHORIZED), End.DEAUTHORIZED)
     hooks.tell(ask.realm, application, person, hooks.UNINSTALL)
     return reply
 
 
-def together(realm: Realm, application: Application, person: Person) -> list[Grant]:
+def together(realm: Realm, application: Application, person: Person, _why: End) -> list[Grant]:
     """Return what ends when an application leaves a person's workspace."""
     return list(installed(realm, application.key, person.organisation))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -74,7 +75,7 @@ def _verification(realm: Realm, application: Application, url: str) -> Outgoing:
         except ValueError:
             return False
 
-    return Outgoing(made.provider, made.event, made.url, made.headers, made.body, proven, made.retried)
+    return replace(made, accepts=proven)
 
 
 def legacy(application: Application) -> str:

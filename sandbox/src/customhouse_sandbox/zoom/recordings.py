@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -10,6 +9,7 @@ from customhouse_sandbox import oauth
 from customhouse_sandbox.faults import Operation
 from customhouse_sandbox.http import Reply, as_json, redirect
 from customhouse_sandbox.paging import number, page
+from customhouse_sandbox.ranges import partial
 from customhouse_sandbox.routing import Ask, Route
 from customhouse_sandbox.state import Person
 from customhouse_sandbox.zoom.api import failed, found_meeting, opened, owner
@@ -19,7 +19,6 @@ _PAGE_SECONDS: Final = 900.0
 _DAY: Final = 86_400
 _LONGEST_TTL: Final = 604_800
 _MONTH: Final = timedelta(days=31)
-_RANGE: Final = re.compile(r"bytes=([0-9]{1,12})-([0-9]{0,12})")
 _LIST: Final = "cloud_recording:read:list_user_recordings"
 _FILES: Final = "cloud_recording:read:list_recording_files"
 _TRANSCRIPT: Final = "cloud_recording:read:meeting_transcript"
@@ -143,15 +142,7 @@ def archive(ask: Ask) -> Reply:
     if ask.realm.store.get("archive", {}).get(ask.parts["place"]) != ask.parts["file"]:
         return failed(404, 3301, "This recording does not exist.")
     content: bytes = next(file.content for meeting in ask.realm.store["meetings"] for file in meeting.files if file.id == ask.parts["file"])
-    kind: list[tuple[str, str]] = [("Content-Type", "application/octet-stream"), ("Accept-Ranges", "bytes")]
-    wanted = _RANGE.fullmatch(ask.request.headers.get("range", ""))
-    if wanted is None:
-        return Reply(200, content, tuple(kind))
-    first, last = int(wanted[1]), min(int(wanted[2] or len(content) - 1), len(content) - 1)
-    if first > last:
-        return Reply(416, b"", (("Content-Range", f"bytes */{len(content)}"),))
-    kind.append(("Content-Range", f"bytes {first}-{last}/{len(content)}"))
-    return Reply(206, content[first : last + 1], tuple(kind))
+    return partial(ask.request, content)
 
 
 ROUTES: Final = (
