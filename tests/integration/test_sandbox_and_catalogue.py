@@ -20,9 +20,12 @@ from customhouse.providers.replies import Account, TokenReply, account_in_refusa
 from customhouse.providers.scopes import Verdict, compare, names, requested
 from customhouse.providers.vocabulary import Mode, Reason, Rotation, Step
 from customhouse.types import Secret
+from customhouse_sandbox import End
 from tests.sandboxes import NEEDED, Sandbox, client, consent, running, stripe_key
 
-IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "hubspot", "pipedrive")
+IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "microsoft-teams", "hubspot", "pipedrive")
+ENDING = tuple(provider for provider in IMITATED if provider != "microsoft-teams")
+"""Those that offer an end: Microsoft has none."""
 
 
 LABEL = {"slack": "Example Works"}
@@ -120,7 +123,7 @@ async def test_what_the_sandbox_answers_is_what_the_catalogue_understands(provid
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("provider", IMITATED)
+@pytest.mark.parametrize("provider", ENDING)
 async def test_a_revocation_as_the_catalogue_makes_it_ends_both_tokens(provider: str, sandbox: Sandbox) -> None:
     async with client() as browser:
         flow = Flow(sandbox, provider, browser)
@@ -137,6 +140,22 @@ async def test_a_revocation_as_the_catalogue_makes_it_ends_both_tokens(provider:
         ended = await flow.refresh(reply.refresh_token)
         assert isinstance(ended, Failure)
         assert ended.reason is Reason.GRANT_ENDED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("why", "reason"), [(End.DEAUTHORIZED, Reason.SCOPE_MISSING), (End.ADMIN, Reason.ADMIN_BLOCKED), (End.REVOKED, Reason.GRANT_ENDED)]
+)
+async def test_the_catalogue_ends_nothing_at_microsoft_and_understands_who_did(why: End, reason: Reason, sandbox: Sandbox) -> None:
+    async with client() as browser:
+        flow = Flow(sandbox, "microsoft-teams", browser)
+        reply = await flow.connected()
+        assert reply.refresh_token is not None
+        assert calls.revoke(flow.provider, flow.registration, access=reply.access_token, refreshing=reply.refresh_token) == ()
+        sandbox.withdraw("microsoft-teams", "ada", why)
+        ended = await flow.refresh(reply.refresh_token)
+        assert isinstance(ended, Failure)
+        assert ended.reason is reason
 
 
 @pytest.mark.anyio

@@ -60,6 +60,12 @@ MEMBERS = st.sampled_from(
         "blocks",
         "thread_ts",
         "metadata",
+        "body",
+        "resource",
+        "changeType",
+        "notificationUrl",
+        "expirationDateTime",
+        "clientState",
         "inputs",
         "idProperty",
         "properties",
@@ -119,6 +125,11 @@ PARAMETERS = st.sampled_from(
         "user",
         "test",
         "token",
+        "$filter",
+        "$top",
+        "$skiptoken",
+        "$select",
+        "$format",
         "idProperty",
         "after",
         "term",
@@ -132,6 +143,7 @@ BODIES = (
     | st.dictionaries(MEMBERS, TEXTS, max_size=4).map(lambda value: urlencode(value).encode())
     | st.binary(max_size=40)
 )
+PARTS = st.sampled_from(["user", "meeting", "file", "event", "calendar", "thread", "tenant", "chat", "kind"])
 KINDS = st.sampled_from(["application/json", "application/x-www-form-urlencoded", "message/rfc822", "multipart/related; boundary=b", ""])
 
 
@@ -171,7 +183,7 @@ ROUTES = [(vendor.name, route) for vendor in VENDORS for route in vendor.routes]
 @settings(max_examples=200)
 @given(
     st.sampled_from(ROUTES),
-    st.dictionaries(st.sampled_from(["user", "meeting", "file", "event", "calendar", "thread"]), TEXTS, max_size=3),
+    st.dictionaries(PARTS, TEXTS, max_size=3),
     st.dictionaries(PARAMETERS, TEXTS, max_size=4),
     BODIES,
     KINDS,

@@ -41,7 +41,7 @@ def test_with_json_a_program_learns_where_it_is_and_how_to_connect() -> None:
         rows = parse_object(listed.stdout.encode())["data"]
         assert isinstance(rows, list)
         set_up = {row["provider"] for row in rows if isinstance(row, dict) and row["set_up"]}
-        assert set_up >= {"zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack"}
+        assert set_up >= {"zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "microsoft-teams"}
         assert file.read_text() == said["providers"]
         sections = tomllib.loads(file.read_text())
         assert all(url.startswith(str(said["base"])) for one in sections.values() for name, url in one.items() if name.endswith("_url"))

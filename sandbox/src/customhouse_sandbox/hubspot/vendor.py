@@ -55,6 +55,6 @@ VENDOR: Final = Vendor(
     unknown=crm.unknown,
     limited=errors.limited,
     ended=lambda realm: errors.refuse(realm, Trouble.REFRESH_UNKNOWN),
-    shared=oauth.installed,
+    shared=lambda realm, application, person, _why: oauth.installed(realm, application, person),
     failing=errors.failing,
 )

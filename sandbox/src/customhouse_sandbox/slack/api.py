@@ -54,8 +54,10 @@ def opened(ask: Ask, scope: str = "") -> tuple[Token, Person] | Reply:
 
 def told(ask: Ask, held: Token, said: dict[str, Any]) -> Reply:
     """Return an answer to a token that is known, with the scopes that it has (§4.1)."""
-    header = (("X-OAuth-Scopes", ",".join(scope.removeprefix(USER) for scope in held.scopes)),)
-    return as_json(200, said, *(header if ask.realm.facts["scopes_header"] == "yes" else ()))
+    scopes = ",".join(scope.removeprefix(USER) for scope in held.scopes)
+    # A fault can grant a scope that no header may hold.
+    fits = ask.realm.facts["scopes_header"] == "yes" and scopes.isascii() and scopes.isprintable()
+    return as_json(200, said, *((("X-OAuth-Scopes", scopes),) if fits else ()))
 
 
 def auth_test(ask: Ask) -> Reply:
