@@ -51,7 +51,7 @@ VENDOR: Final = Vendor(
     unknown=crm.unknown,
     limited=errors.limited,
     ended=lambda realm: errors.refuse(realm, Trouble.REFRESH_UNKNOWN),
-    shared=oauth.installed,
+    shared=lambda realm, application, person, _why: oauth.installed(realm, application, person),
     # The removal is told at the callback, whatever else is registered.
     subscribes=True,
     failing=errors.failing,
