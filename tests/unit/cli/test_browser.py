@@ -10,7 +10,7 @@ from tests.receivers import Received, recorder, status
 
 pytestmark = pytest.mark.anyio
 PAGE = b"""<!doctype html><title>t</title><h1>Connect <b>Zoom</b></h1><p class="who">for <strong><bdi>Ada &amp; Co</bdi></strong></p>
-<ul class="scopes"><li><strong>list your meetings</strong><p>Because.</p><code>a:b</code></li></ul>
+<ul class="scopes"><li class="new"><strong>list your meetings</strong><p>Because.</p><code>a:b</code></li></ul>
 <ul class="never"><li>It would write.</li></ul><form method="post"><input type="hidden" name="csrf" value="x&quot;y">
 <input type="checkbox" name="scope" value="a" checked><input type="checkbox" name="scope" value="b" checked>
 <input type="checkbox" name="scope" value="c"><button name="decision" value="yes">Yes</button></form><code>granted</code>"""
@@ -23,6 +23,7 @@ async def test_it_reads_what_somebody_would_look_at_and_sends_the_form_with_the_
         page = await browser.open(server.url("/consent?x=1"))
         assert (page.heading, page.who, page.status, page.location) == ("Connect", "for Ada & Co", 200, None)
         assert (page.scopes, page.never, page.code) == ([("list your meetings", "a:b")], ["It would write."], "granted")
+        assert page.new == ["a:b"]
         assert page.fields == [("csrf", 'x"y'), ("scope", "a"), ("scope", "b")]
 
         def sent_on(request: Received) -> bytes:

@@ -25,6 +25,8 @@ class Page:
     who: str = ""
     scopes: list[tuple[str, str]] = field(default_factory=list)
     """Permissions that are asked for: in words, and by name."""
+    new: list[str] = field(default_factory=list)
+    """Those of them that are marked as new."""
     never: list[str] = field(default_factory=list)
     """What is never asked for."""
     code: str = ""
@@ -112,5 +114,7 @@ class _Reader(HTMLParser):
             page.code = text
             if ("ul", "scopes") in self._open:
                 page.scopes.append((self._words, text))
+                if ("li", "new") in self._open:
+                    page.new.append(text)
         elif tag == "li" and ("ul", "never") in self._open:
             page.never.append(text)

@@ -17,7 +17,7 @@ from customhouse_sandbox import random_seed, running
 TITLE: Final = "A service, a tenant, a connection"
 _OK: Final = 200
 _CREATED: Final = 201
-_SCOPES: Final = ("events:write", "connections:read", "connections:write", "audit:read")
+_SCOPES: Final = ("events:write", "connections:read", "connections:write", "actions:write", "audit:read")
 
 
 async def open_scene(stage: Stage, directory: Path, stack: AsyncExitStack) -> Scene:

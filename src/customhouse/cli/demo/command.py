@@ -37,8 +37,8 @@ def demo(
 
     Starts the service on the embedded database and a customer's receiver, each as a process of its own, publishes events over HTTP and
     checks what it shows: accepted, sealed, signed, delivered, verified; forged requests refused; an outage survived; personal data held
-    back; a user's Zoom account connected by consent, at a stand-in. Exit code 1 if anything did not hold. Only loopback is dialled; the
-    data is removed at the end.
+    back; a user's Zoom account connected by consent at a stand-in, used, renewed, and cut. Exit code 1 if anything did not hold. Only
+    loopback is dialled; the data is removed at the end.
     """
     if by_hand and as_json:
         raise SettingsError("--by-hand shows a link, and --json shows nothing but JSON: choose one.")

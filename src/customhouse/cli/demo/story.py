@@ -10,6 +10,7 @@ from typing import Final
 from customhouse.cli.demo import (
     chapter_connecting,
     chapter_forging,
+    chapter_keeping,
     chapter_ledger,
     chapter_opening,
     chapter_outage,
@@ -28,6 +29,7 @@ CHAPTERS: Final[tuple[Callable[[Stage, Scene], Awaitable[None]], ...]] = (
     chapter_privacy.tell,
     chapter_tenancy.tell,
     chapter_connecting.tell,
+    chapter_keeping.tell,
     chapter_ledger.tell,
 )
 
