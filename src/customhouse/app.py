@@ -25,6 +25,7 @@ from customhouse.connections.declining import Declining
 from customhouse.connections.ending import Ending
 from customhouse.connections.keeping import Keeping
 from customhouse.connections.keeping import notes as refusals
+from customhouse.connections.looking import Looks
 from customhouse.connections.pasted import KeyStates, forget_inbound
 from customhouse.connections.pasting import PastedKeys
 from customhouse.connections.places import GRANTS, HELD_TENANT_KEYS
@@ -366,6 +367,7 @@ class App:
     async def stop(self) -> None:
         """Take nothing more in, finish what is under way, give the rest back, close."""
         await asyncio.gather(self.acceptor.close(), self.refresher.close())
+        await self.looks.close()
         await self.register.close()
         for task in self._tasks:
             if task.get_name() in {"claims", "jobs"}:
@@ -479,7 +481,8 @@ class App:
         rules = BulkRules(settings.bulk_read_window, settings.bulk_read_cap, settings.bulk_read_stop)
         alarms = Alarms(self.database, self.clock, told, self.metrics, rules)
         self.register = Register(self.database, self.clock, self.metrics, failpoints, alarms, rules)
-        self.reader = Reader(self.database, self.vault, self.clock, self.catalogue, self.refresher, self.register)
+        self.looks = Looks(self.database, self.clock)
+        self.reader = Reader(self.looks, self.vault, self.clock, self.catalogue, self.refresher, self.register)
         self.relay = Relay(https_required=settings.environment is not Environment.DEV, clock=self.clock)
         refusing = Refusing(self.database, self.clock, told)
         self.proxy = Proxy(self.database, self.clock, self.reader, self.refresher, refusing, self.relay, self.metrics)

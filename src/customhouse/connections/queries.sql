@@ -185,8 +185,8 @@ update revocation_escrow set next_at = $3, asked_at = $4 where tenant_id = $1 an
 
 -- Reading credentials --------------------------------------------------------------------------------------------------
 
--- name: read_token
-select * from read_token_v1($1, $2, $3, $4, $5)
+-- name: read_tokens
+select * from read_tokens_v1($1, $2, $3, $4, $5)
 
 -- name: record_reads
 select * from record_reads_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)

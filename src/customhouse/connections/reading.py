@@ -1,4 +1,4 @@
-"""Reading a fresh access token: one SELECT, no write of its own; it is handed out when its entry in the ledger is durable."""
+"""Reading a fresh access token: one look, no write of its own; it is handed out when its entry in the ledger is durable."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from customhouse.audit.log import Origin
 from customhouse.audit.tags import Tag
 from customhouse.clock import Clock
 from customhouse.connections import tokens
+from customhouse.connections.looking import Looks
 from customhouse.connections.ports import Refresher
 from customhouse.connections.register import Register, Use
-from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal
 from customhouse.crypto.envelope import RecordKey, key_id_of
-from customhouse.db import Database, Row
+from customhouse.db import Row
 from customhouse.errors import (
     BulkReadStopped,
     Conflict,
@@ -104,11 +104,9 @@ class Reading:
 class Reader:
     """Hands out tokens, each one written down before."""
 
-    def __init__(
-        self, database: Database, vault: Vault, clock: Clock, catalogue: Catalogue, refresher: Refresher, register: Register
-    ) -> None:
+    def __init__(self, looks: Looks, vault: Vault, clock: Clock, catalogue: Catalogue, refresher: Refresher, register: Register) -> None:
         """Take the parts that it stands on."""
-        self._database = database
+        self._looks = looks
         self._vault = vault
         self._clock = clock
         self._catalogue = catalogue
@@ -131,10 +129,9 @@ class Reader:
         """
         now = self._clock.now()
         home = tenant if asker.home is None else asker.home
-        rows = await self._database.call(SQL["read_token"], tenant, connection_id, home, asker.origin.actor_id, now)
-        if not rows:
+        row = await self._looks.row(tenant, connection_id, home, asker.origin.actor_id)
+        if row is None:
             raise NotFound
-        row = rows[0]
         if row["stopped_until"] is not None and asker.home is not None:
             raise BulkReadStopped(retry_after=max(1, round((row["stopped_until"] - now).total_seconds())))
         _check_status(row)

@@ -1065,6 +1065,44 @@ begin
 end
 $$;
 
+CREATE FUNCTION customhouse.read_tokens_v1(p_tenant text[], p_connection uuid[], p_home text[], p_actor text[], p_moment timestamp with time zone) RETURNS TABLE(place integer, provider text, mode text, status text, status_reason text, grant_version bigint, mac bytea, requested text[], granted text[], scopes_known boolean, account_index bytea, token_generation bigint, access_sealed bytea, access_expires_at timestamp with time zone, api_origin text, hold_until timestamp with time zone, stopped_until timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+declare
+  i integer;
+  t text;
+  inside text;
+  stopped timestamptz;
+begin
+  for i in 1 .. cardinality(p_tenant) loop
+    t := p_tenant[i];
+    stopped := null;
+    if p_home[i] <> t then
+      perform set_config('app.tenant_id', p_home[i], true);
+      inside := p_home[i];
+      select max(a.stopped_until) into stopped from bulk_read_alarms a
+      where a.tenant_id = p_home[i] and a.actor_id = p_actor[i] and a.stopped_until > p_moment;
+    end if;
+    if inside is distinct from t then
+      perform set_config('app.tenant_id', t, true);
+      inside := t;
+    end if;
+    return query
+      select i, c.provider, c.mode, c.status, c.status_reason, c.grant_version, c.mac, g.requested, g.granted, g.scopes_known,
+             g.account_index, k.token_generation, k.access_sealed, k.access_expires_at, k.api_origin, u.hold_until,
+             greatest(stopped, (select max(a.stopped_until) from bulk_read_alarms a
+                                where a.tenant_id = t and a.actor_id = p_actor[i] and a.stopped_until > p_moment))
+      from connections c
+      left join connection_grants g on g.tenant_id = t and g.connection_id = p_connection[i]
+      left join integration_tokens k on k.tenant_id = t and k.connection_id = p_connection[i]
+      left join connection_uses u on u.tenant_id = t and u.connection_id = p_connection[i]
+      where c.tenant_id = t and c.connection_id = p_connection[i];
+  end loop;
+  perform set_config('app.tenant_id', '', true);
+end
+$$;
+
 CREATE FUNCTION customhouse.record_batch_v1(p_process uuid, p_drop_payloads boolean, p_tenant text[], p_to integer[], r_delivery uuid[], r_lease integer[], r_outcome text[], r_reason text[], r_sent boolean[], r_attempt_id uuid[], r_at timestamp with time zone[], r_status integer[], r_error text[], r_latency integer[], r_request integer[], r_response integer[], r_sha bytea[], r_retry_in double precision[]) RETURNS SETOF uuid
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -2871,6 +2909,9 @@ GRANT ALL ON FUNCTION customhouse.queue_depth_v2() TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.read_token_v1(p_tenant text, p_connection uuid, p_home text, p_actor text, p_moment timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.read_token_v1(p_tenant text, p_connection uuid, p_home text, p_actor text, p_moment timestamp with time zone) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.read_tokens_v1(p_tenant text[], p_connection uuid[], p_home text[], p_actor text[], p_moment timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.read_tokens_v1(p_tenant text[], p_connection uuid[], p_home text[], p_actor text[], p_moment timestamp with time zone) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.record_reads_v1(a_tenant text[], a_entry uuid[], a_at timestamp with time zone[], a_tag text[], a_actor_type text[], a_actor text[], a_connection uuid[], a_subject text[], a_request text[], a_correlation text[], a_detail text[], u_tenant text[], u_connection uuid[], u_at timestamp with time zone[], u_scopes text[], s_tenant text[], s_actor text[], s_connection uuid[], p_window timestamp with time zone, p_history interval, p_ripe interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.record_reads_v1(a_tenant text[], a_entry uuid[], a_at timestamp with time zone[], a_tag text[], a_actor_type text[], a_actor text[], a_connection uuid[], a_subject text[], a_request text[], a_correlation text[], a_detail text[], u_tenant text[], u_connection uuid[], u_at timestamp with time zone[], u_scopes text[], s_tenant text[], s_actor text[], s_connection uuid[], p_window timestamp with time zone, p_history interval, p_ripe interval) TO customhouse_service;
