@@ -24,6 +24,7 @@ from customhouse.connections.tokens import INDEX, GrantSeal
 from customhouse.crypto.envelope import key_id_of
 from customhouse.db import Database, Row, queries
 from customhouse.errors import (
+    Conflict,
     ConnectionEnded,
     ConnectionPaused,
     ConnectionPending,
@@ -45,6 +46,8 @@ LEASE: Final = 15.0
 """Seconds after which the call of a silent process counts as lost; a living one renews its lease while it waits."""
 CALL_SECONDS: Final = 60.0
 """For the whole call: a slow answer costs nothing, an answer that nobody waits for may cost a consent."""
+_SOON: Final = 0.1
+"""Seconds before another look at what somebody else has just changed."""
 _KEPT: Final = 3
 """How often a lease is renewed within its time."""
 
@@ -107,6 +110,8 @@ class Renewing:
             raise ConnectionEnded("Nothing is held for this connection any more.")
         if row["token_generation"] > generation:
             return None
+        if row["provider"] in self._catalogue.by_key:
+            raise Conflict("This connection stands on a key that its owner made: it is replaced, not renewed.")
         if row["leased"]:
             return float(row["leased"])
         if row["pause"]:
@@ -119,16 +124,16 @@ class Renewing:
             raise TokenUnavailable("There is nothing to renew this access token with.")
         journal, probes = await self._claim(target)
         if journal is None:
-            return self._lease / _KEPT
+            return _SOON
         self._failpoints.hit("refresh.after_claim")
         await self._call(target, target.shown, journal, probes=probes)
         return None
 
     async def _target(self, tenant: TenantId, connection_id: UUID, row: Row) -> Target:
-        provider = self._catalogue.get(row["provider"])
         try:
+            provider = self._catalogue.get(row["provider"])
             client_id = self._speaker.client(provider).id
-        except ProviderNotConfigured:
+        except (NotFound, ProviderNotConfigured):
             raise TokenUnavailable("The provider is not set up in this installation.", retry_after=60) from None
         mac_key = await self._vault.mac_key(tenant, tokens.MAC_PURPOSE)
         tokens.check_guard(mac_key, connection_id, provider.id, row)
