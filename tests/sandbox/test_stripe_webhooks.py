@@ -11,6 +11,7 @@ import stripe as vendor
 from customhouse_sandbox.outgoing import Outgoing
 from customhouse_sandbox.sandbox import Sandbox
 from customhouse_sandbox.stripe import hooks
+from customhouse_sandbox.stripe.resources import put
 from tests.sandboxes import Peer, stripe_key
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +66,14 @@ async def test_while_a_secret_is_rolled_both_sign_for_a_day(sandbox: Sandbox) ->
     sandbox.clock.advance(86_401)
     header = dict(made(sandbox).headers)["Stripe-Signature"]
     assert header.count("v1=") == 1
+
+
+async def test_an_endpoint_that_was_made_by_the_api_has_a_secret_of_its_own(sandbox: Sandbox) -> None:
+    realm = sandbox.realms["stripe"]
+    dashboard = hooks.endpoint(realm, "ada")
+    put(realm, realm.people["ada"].organisation, "webhook_endpoints", {"url": URL, "secret": "whsec_of_this_test"}, live=False)
+    assert [verified(made(sandbox), secret) for secret in ("whsec_of_this_test", dashboard)] == [True, False]
+    assert verified(made(sandbox, person="alan"), hooks.endpoint(realm, "alan"))
 
 
 async def test_each_account_and_mode_has_a_secret_of_its_own(sandbox: Sandbox) -> None:
