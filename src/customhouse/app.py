@@ -98,6 +98,7 @@ from customhouse.tenants.policies import Policies
 from customhouse.tenants.store import Tenants
 from customhouse.types import PLATFORM, Json, JsonObject, Secret, TenantId
 from customhouse.vault.deeds import KeyDeed, KeyEvent
+from customhouse.vault.inventory import Counting
 from customhouse.vault.keyring import Keyring
 from customhouse.vault.rotating import MARGIN, Rotating
 from customhouse.vault.vault import Vault
@@ -173,6 +174,14 @@ def key_service(settings: Settings) -> KeyService:
     return load_local_key(settings.kms_key.path, create=settings.environment is Environment.DEV)
 
 
+def previous_key_services(settings: Settings) -> tuple[KeyService, ...]:
+    """Return the key services of before, which only open. Raises: as `key_service` does; a key file that is gone is not made."""
+    return tuple(
+        AwsKeyService(key.arn, environment=settings.environment.value) if isinstance(key, AwsKey) else load_local_key(key.path)
+        for key in settings.kms_previous_keys
+    )
+
+
 def catalogue_of(settings: Settings) -> Catalogue:
     """Return the providers of these settings.
 
@@ -216,19 +225,9 @@ class App:
             environment=environment,
             cache_ttl=settings.kms_cache_ttl,
             metrics=self.metrics,
+            previous=previous_key_services(settings),
         )
-        self.rotating = Rotating(
-            database,
-            self.vault.opener,
-            self._witness,
-            self.clock,
-            (*GRANTS, *ENDPOINTS),
-            HELD_TENANT_KEYS,
-            failpoints,
-            environment=environment,
-            wait=timedelta(seconds=settings.kms_cache_ttl) + MARGIN,
-            metrics=self.metrics,
-        )
+        self._wire_rotation(failpoints, root=keys.name)
         self.tenants = Tenants(database, self.vault, self.clock)
         self.api_keys = ApiKeys(database, self.vault, self.clock)
         self.policies = Policies(database, self.clock)
@@ -509,6 +508,23 @@ class App:
         )
         self.key_states = KeyStates(database, max_age=max_age)
         self.rechecking = Rechecking(database, vault, clock, catalogue, prober, told, max_age=max_age)
+
+    def _wire_rotation(self, failpoints: Failpoints, *, root: str) -> None:
+        """Wire what counts and replaces keys."""
+        tables = (*GRANTS, *ENDPOINTS)
+        self.rotating = Rotating(
+            self.database,
+            self.vault.opener,
+            self._witness,
+            self.clock,
+            tables,
+            HELD_TENANT_KEYS,
+            failpoints,
+            environment=self.settings.environment.value,
+            wait=timedelta(seconds=self.settings.kms_cache_ttl) + MARGIN,
+            metrics=self.metrics,
+        )
+        self.counting = Counting(self.database, self.clock, tables, root=root, wait=self.rotating.wait)
 
     def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:

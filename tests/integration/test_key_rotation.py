@@ -218,7 +218,7 @@ async def test_a_rotation_replaces_every_key_and_everything_still_opens(scene: S
         await scene.opens(OTHER, second, app=app)
         roster = await app.rosters.get(ACME)
         assert list(roster.endpoints) == [endpoint.connection.connection_id]
-    assert await scene.app.rotating.outlook(None) == Outlook(0, 0, None)
+    assert await scene.app.rotating.outlook(None) == Outlook(0, 0, 0, None)
 
 
 async def test_a_process_that_hears_of_no_change_reads_at_every_step(scene: Scene) -> None:

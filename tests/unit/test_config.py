@@ -55,6 +55,7 @@ def test_prod_is_assumed_and_the_defaults_are_those_of_the_table() -> None:
         database_pool_size=10,
         data_dir=Path("/srv/customhouse"),
         kms_key=AwsKey(ARN),
+        kms_previous_keys=(),
         kms_cache_ttl=300,
         allow_local_key=False,
         allow_test_keys=False,
@@ -138,6 +139,7 @@ def test_every_setting_is_read() -> None:
             ALLOW_LOCAL_KEY="true",
             ALLOW_TEST_KEYS="true",
             KEY_MAX_AGE="90d",
+            KMS_PREVIOUS_KEYS=f"aws:{ARN}, file:/keys/old.key,",
             PLATFORM_KEY="ck_" + "a" * 32,
             PUBLIC_URL="http://localhost:8300/base/",
             LISTEN="[::1]:0",
@@ -173,6 +175,7 @@ def test_every_setting_is_read() -> None:
         database_pool_size=20,
         data_dir=Path("/data with space/ü"),
         kms_key=KeyFile(Path("/keys/root.key")),
+        kms_previous_keys=(AwsKey(ARN), KeyFile(Path("/keys/old.key"))),
         kms_cache_ttl=60,
         allow_local_key=True,
         allow_test_keys=True,
@@ -335,7 +338,7 @@ def test_foreign_variables_are_left_alone() -> None:
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS])
 def test_an_empty_value_is_a_value_for_lists_alone(name: str) -> None:
     blank = {setting.name for setting in SETTINGS if setting.blank}
-    assert blank == {"TRUSTED_PROXIES", "EGRESS_ALLOW", "RETURN_URLS", "FAILPOINTS"}
+    assert blank == {"KMS_PREVIOUS_KEYS", "TRUSTED_PROXIES", "EGRESS_ALLOW", "RETURN_URLS", "FAILPOINTS"}
     found = problems(environ(DEV, {name: ""}))
     assert (not found) is (name in blank)
 
@@ -492,3 +495,11 @@ def test_a_secret_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pyte
         secret_at(variable="SOME_SECRET", prod=True)
     with pytest.raises(ValueError, match="cannot be read"):
         secret_at(file=str(tmp_path / "missing"), prod=True)
+
+
+def test_a_root_key_of_before_is_another_than_that_of_now_and_named_once() -> None:
+    assert "KMS_PREVIOUS_KEYS: names the key of CUSTOMHOUSE_KMS_KEY" in refusal(environ(PROD, KMS_PREVIOUS_KEYS=f"aws:{ARN}"))
+    twice = refusal(environ(PROD, KMS_PREVIOUS_KEYS="file:/a.key,file:/a.key"))
+    assert "KMS_PREVIOUS_KEYS: names a key twice" in twice
+    assert "KMS_PREVIOUS_KEYS" in refusal(environ(PROD, KMS_PREVIOUS_KEYS="a.key"))
+    assert load(environ(PROD, KMS_PREVIOUS_KEYS="")).kms_previous_keys == ()

@@ -64,6 +64,7 @@ class Settings:
     database_pool_size: int
     data_dir: Path
     kms_key: KmsKey
+    kms_previous_keys: tuple[KmsKey, ...]
     kms_cache_ttl: int
     """Seconds."""
     allow_local_key: bool
@@ -280,6 +281,8 @@ def _complete_key(values: dict[str, Any], *, prod: bool) -> Iterator[Problem]:
         yield Problem(
             PREFIX + "KMS_KEY", "a local key does not suit `prod`: use `aws:`, or accept the risk with CUSTOMHOUSE_ALLOW_LOCAL_KEY=true"
         )
+    if "kms_key" in values and values["kms_key"] in (values.get("kms_previous_keys") or ()):
+        yield Problem(PREFIX + "KMS_PREVIOUS_KEYS", "names the key of CUSTOMHOUSE_KMS_KEY: a root key is of now or of before")
 
 
 def _complete_url(values: dict[str, Any], *, prod: bool) -> Iterator[Problem]:

@@ -66,6 +66,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         otherwise="required; in `dev` `file:DATA_DIR/keys/local.key`, made at the first start",
     ),
     Setting(
+        "KMS_PREVIOUS_KEYS",
+        values.kms_keys,
+        "Root keys of before, each as in `KMS_KEY`, separated by commas: they open what they wrapped until `customhouse keys rotate` has "
+        "moved every tenant to `KMS_KEY`, and wrap nothing.",
+        "",
+        blank=True,
+    ),
+    Setting(
         "KMS_CACHE_TTL",
         values.whole(10, 3600),
         "Seconds for which an unwrapped tenant key may be used before the key service is asked again.",

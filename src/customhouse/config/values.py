@@ -301,6 +301,14 @@ def kms_key(text: str) -> KmsKey:
     raise ValueError("expected `aws:` and the ARN of a key (not of an alias), or `file:` and an absolute path")
 
 
+def kms_keys(text: str) -> tuple[KmsKey, ...]:
+    """Read several of them, separated by commas; nothing is an empty list."""
+    found = tuple(kms_key(item.strip()) for item in text.split(",") if item.strip())
+    if len(set(found)) != len(found):
+        raise ValueError("names a key twice")
+    return found
+
+
 def platform_key(text: str) -> Secret:
     """Read an API key of our form."""
     if not _PLATFORM_KEY.fullmatch(text):

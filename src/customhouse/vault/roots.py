@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -20,13 +20,22 @@ PURPOSE: Final = "tenant-key"
 class RootKey:
     """Wraps and unwraps tenant keys."""
 
-    __slots__ = ("_clock", "_environment", "_metrics", "_patience", "_places", "_service")
+    __slots__ = ("_clock", "_environment", "_metrics", "_patience", "_places", "_service", "_unwrapping")
 
     def __init__(
-        self, service: KeyService, clock: Clock, *, environment: str, max_calls: int, patience: float, metrics: Metrics | None
+        self,
+        service: KeyService,
+        clock: Clock,
+        *,
+        environment: str,
+        max_calls: int,
+        patience: float,
+        metrics: Metrics | None,
+        previous: Sequence[KeyService] = (),
     ) -> None:
-        """Take the service, and the limits: calls at once, seconds of waiting for a place."""
+        """Take the service, the limits (calls at once, seconds of waiting for a place), and the services of before, which only unwrap."""
         self._service = service
+        self._unwrapping = {one.name: one for one in (*previous, service)}
         self._clock = clock
         self._environment = environment
         self._places = asyncio.Semaphore(max_calls)
@@ -55,11 +64,14 @@ class RootKey:
             KeyServiceUnavailable: as for `generate`, or another root key wrapped it.
             Unsealable: it is not this tenant's key.
         """
-        if root != self._service.name:
-            raise KeyServiceUnavailable("This tenant's key was wrapped by another root key than CUSTOMHOUSE_KMS_KEY names.")
+        service = self._unwrapping.get(root)
+        if service is None:
+            raise KeyServiceUnavailable(
+                "This tenant's key was wrapped by another root key than CUSTOMHOUSE_KMS_KEY and CUSTOMHOUSE_KMS_PREVIOUS_KEYS name."
+            )
         async with self._place("unwrap"):
             started = self._clock.monotonic()
-            return await self._service.unwrap(wrapped, self._context(tenant_id)), started
+            return await service.unwrap(wrapped, self._context(tenant_id)), started
 
     def _context(self, tenant_id: TenantId) -> dict[str, str]:
         return {"tenant_id": tenant_id, "purpose": PURPOSE, "environment": self._environment}

@@ -83,11 +83,14 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is under way: successors that wait, replaced keys that have not ended, and when there is something to do (None: never)."""
+    """What is under way: successors that wait, replaced keys that have not ended."""
 
     waiting: int
     replaced: int
+    overdue: int
+    """Of both, those whose time has come: they go on now, or what they still seal holds them."""
     due_at: datetime | None
+    """When the next one's time comes; None: of none."""
 
 
 @dataclass(slots=True)
@@ -147,6 +150,21 @@ class Rotating:
         """How long a key waits before it takes over, and before it ends."""
         return self._wait
 
+    async def knows(self, tenant: TenantId) -> bool:
+        """Tell whether a tenant has a key that could be rotated."""
+        return await self._turns.active_tenant_key(tenant) is not None
+
+    async def tenant_key(self, tenant: TenantId) -> WrappedTenantKey:
+        """Return the tenant key that wraps what is new.
+
+        Raises:
+            KeyDestroyed: there is none.
+        """
+        found = await self._turns.active_tenant_key(tenant)
+        if found is None:
+            raise KeyDestroyed
+        return found
+
     async def begin(self, kind: Kind, tenant: TenantId | None, cutoff: datetime) -> Rotation:
         """Write down what is to be rotated, or return what was begun before and not finished, with its own cutoff."""
         begun = ids.new()
@@ -205,16 +223,18 @@ class Rotating:
 
     async def outlook(self, tenant: TenantId | None) -> Outlook:
         """Tell what is under way."""
-        waiting = replaced = 0
+        waiting = replaced = overdue = 0
         since: list[datetime] = []
+        before = self._clock.now() - self._wait
         async for each in self._tenants("turning", tenant):
             async with self._database.transaction(each) as tx:
-                row = await tx.fetchrow(SQL["outlook"], each)
+                row = await tx.fetchrow(SQL["outlook"], each, before)
             if row is not None:
                 waiting += row["next"]
-                replaced += row["retired"] + row["tenant_retired"]
-                since += [row[name] for name in ("next_since", "retired_since", "tenant_since") if row[name] is not None]
-        return Outlook(waiting, replaced, min(since) + self._wait if since else None)
+                replaced += row["retired"]
+                overdue += row["overdue"]
+                since += [] if row["since"] is None else [row["since"]]
+        return Outlook(waiting, replaced, overdue, min(since) + self._wait if since else None)
 
     async def count_due(self, rotation: Rotation) -> int:
         """Return how many connection keys a rotation has still to give a successor."""

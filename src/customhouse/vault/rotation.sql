@@ -118,11 +118,14 @@ returning key_id, scope
 -- How far it is ---------------------------------------------------------------------------------------------------------
 
 -- name: outlook
+-- $2: what was made, replaced or last used before this moment can go on now.
 select count(*) filter (where d.state = 'next') as next, count(*) filter (where d.state = 'retired') as retired,
-       min(d.created_at) filter (where d.state = 'next') as next_since, min(d.retired_at) filter (where d.state = 'retired') as retired_since,
-       (select min(k.retired_at) from tenant_keys k where k.tenant_id = $1 and k.state = 'retired') as tenant_since,
-       (select count(*) from tenant_keys k where k.tenant_id = $1 and k.state = 'retired') as tenant_retired
-from data_keys d where d.tenant_id = $1 and d.state in ('next', 'retired')
+       count(*) filter (where d.since <= $2) as overdue, min(d.since) filter (where d.since > $2) as since
+from (
+  select d.state, case d.state when 'next' then d.created_at else d.retired_at end as since
+  from data_keys d where d.tenant_id = $1 and d.state in ('next', 'retired')
+  union all
+  select k.state, k.retired_at from tenant_keys k where k.tenant_id = $1 and k.state = 'retired') d
 
 -- name: count_due
 select count(*) from data_keys a
@@ -131,7 +134,8 @@ where a.tenant_id = $1 and a.purpose = 'connection' and a.state = 'active' and a
                   and o.state in ('next', 'retired'))
 
 -- name: count_keys
-select d.purpose, d.state, count(*) as count, min(d.created_at) as oldest, max(d.created_at) as newest,
+select d.purpose, d.state, count(*) as count, min(d.created_at) as oldest,
+       count(*) filter (where d.created_at < $3::timestamptz) as due,
        count(*) filter (where d.created_at >= $2::timestamptz - interval '30 days') as month,
        count(*) filter (where d.created_at >= $2::timestamptz - interval '365 days') as year
 from data_keys d where d.tenant_id = $1 group by d.purpose, d.state

@@ -56,6 +56,7 @@ class Vault:
         max_calls: int = 8,
         patience: float = 15.0,
         metrics: Metrics | None = None,
+        previous: Sequence[KeyService] = (),
     ) -> None:
         """Take the parts and the limits.
 
@@ -71,11 +72,14 @@ class Vault:
             max_calls: calls of the key service under way at once.
             patience: seconds a caller waits for one key, the wait for its turn included.
             metrics: what counts calls of the key service and look-ups.
+            previous: what holds the root keys of before: they unwrap what they wrapped.
         """
         if not environment or cache_ttl <= 0:
             raise CustomhouseError("the vault needs an environment and a cache time above 0")
         self._keyring = keyring
-        self._root = RootKey(key_service, clock, environment=environment, max_calls=max_calls, patience=patience, metrics=metrics)
+        self._root = RootKey(
+            key_service, clock, environment=environment, max_calls=max_calls, patience=patience, metrics=metrics, previous=previous
+        )
         self._clock = clock
         self._environment = environment
         self._ttl = cache_ttl
