@@ -23,7 +23,7 @@ class Said:
 
 _AGAIN: Final = "Go back to where you came from, and begin again from there."
 _NOTHING: Final = "Nothing was connected, and nothing is kept."
-_REVOKED: Final = "What was given to us is being handed back to the provider, and is not kept here."
+_REVOKED: Final = "What was given to us is not kept here, and is handed back wherever the provider takes it back."
 
 SAID: Final[dict[str, Said]] = {
     "link_unknown": Said(404, "This link leads nowhere", "It is not one of ours, or not complete.", _AGAIN),

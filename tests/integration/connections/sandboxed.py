@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ class Desk:
         """Return the scopes that the manifest asks for."""
         return list(names(requested(self.manifest, mode)))
 
+    def fits(self, mode: Mode, granted: Iterable[str], without: str = "") -> bool:
+        """Tell whether exactly what was asked for was granted; some scopes providers never name in their answers."""
+        unsaid = {scope.name for scope in self.manifest.scopes if scope.unsaid}
+        wanted = {name for name in self.asked(mode) if name != without}
+        return wanted - unsaid <= set(granted) <= wanted
+
     async def invited(self, **body: Any) -> dict[str, Any]:
         """Return a session; it leads back to the host."""
         return await invite(self.api, provider=self.provider, **({"return_url": f"{RETURN}/settings"} | body))
@@ -116,8 +122,9 @@ class Desk:
         return {one.value for one in tokens if one.is_live(now) and person in {None, one.grant.person}}
 
     def left(self) -> set[str]:
-        """Return what of this integration's tokens is not ended; access tokens that the provider lets run out are no longer anything."""
-        kinds = {"refresh"} if self.manifest.oauth2.revocation.proof_seconds else {"access", "refresh"}
+        """Return which of this integration's tokens should have been ended: what a provider only lets run out does not count."""
+        revocation = self.manifest.oauth2.revocation
+        kinds = {"refresh"} if revocation.proof_seconds else {"access", "refresh"} if revocation.supported else set()
         now = self.sandbox.clock.now()
         return {one.value for one in self.sandbox.tokens(self.provider) if one.is_live(now) and one.kind in kinds}
 
