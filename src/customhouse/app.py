@@ -26,6 +26,7 @@ from customhouse.connections.ending import Ending
 from customhouse.connections.keeping import Keeping
 from customhouse.connections.keeping import notes as refusals
 from customhouse.connections.looking import Looks
+from customhouse.connections.mass import MassEnding
 from customhouse.connections.pasted import KeyStates, forget_inbound
 from customhouse.connections.pasting import PastedKeys
 from customhouse.connections.places import GRANTS, HELD_TENANT_KEYS
@@ -472,6 +473,7 @@ class App:
         self._wire_refresh(told, failpoints, https_required=https_required)
         self._wire_reading(failpoints, told)
         self._wire_keys(told)
+        self.mass_ending = MassEnding(database, clock, self.ending, self.revoker, self.receipts)
         self.withdrawals = Withdrawals(database, vault, clock, catalogue, self.speaker, self.refresher, self.ending)
 
     def _wire_reading(self, failpoints: Failpoints, told: Telling) -> None:

@@ -228,6 +228,12 @@ PROVIDER_CALLED: Final = _tag(
     "status",
     "error",
 )
+MASS_DISCONNECT_BEGUN: Final = _tag(
+    "mass_disconnect.begun", 47, "The end of all connections of a selection was ordered.", "provider", "tenant_id", "since"
+)
+MASS_DISCONNECT_ENDED: Final = _tag(
+    "mass_disconnect.ended", 48, "A mass disconnect came to its end; what providers did not do yet goes on.", "ended", "gone", "failed"
+)
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

@@ -39,6 +39,7 @@ _ALL: Final = (
         "provider", "provider", "app", "Providers: what can be connected, what each one asks for, and whether a providers file is in order."
     ),
     Entry("keys", "keys", "app", "Keys: what there is under the root key, and its replacement while everything runs."),
+    Entry("connection", "connection", "app", "Connections with outside systems: which there are, and ending many of them in an incident."),
     Entry("sandbox", "sandbox", "sandbox", "Run stand-ins for the providers on this machine, to connect to without an account anywhere."),
     Entry("webhook", "webhook.command", "app", "Webhooks from the receiving end: listen on this machine, sign a body, verify a request."),
     Entry("bench", "bench.command", "bench", "Measure deliveries per second on this machine, with every guard on."),

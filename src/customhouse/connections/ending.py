@@ -106,7 +106,7 @@ class Ending:
             Conflict: it has ended already, or waits for its confirmation and ends by itself without.
         """
         revocation_id = await self.cut(tenant, connection_id, origin, cause)
-        await self._release(tenant, connection_id)
+        await self.release(tenant, connection_id)
         if revocation_id is not None and not cause.revoke_after:
             try:
                 await self._revoker.end(tenant, revocation_id)
@@ -137,7 +137,7 @@ class Ending:
         before = self._clock.now() - _UNFINISHED_AFTER
         for row in await self._database.call(SQL["disconnects_unfinished"], before, _AT_ONCE):
             try:
-                await self._release(TenantId(row["tenant_id"]), row["connection_id"])
+                await self.release(TenantId(row["tenant_id"]), row["connection_id"])
             except CustomhouseError as error:
                 _log.error("disconnect_not_finished", tenant_id=row["tenant_id"], error=error.code)
 
@@ -275,8 +275,8 @@ class Ending:
         )
         return _Moved(revocation_id, "pending")
 
-    async def _release(self, tenant: TenantId, connection_id: UUID) -> None:
-        """Destroy the key in the keyring; what waits in escrow has it with it."""
+    async def release(self, tenant: TenantId, connection_id: UUID) -> None:
+        """Destroy the key of a connection that was cut in the keyring; what waits in escrow has it with it."""
         await self._vault.destroy_connection_key(tenant, connection_id)
         self._failpoints.hit("disconnect.after_key")
         await self._receipts.released(tenant, connection_id)

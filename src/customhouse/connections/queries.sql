@@ -264,6 +264,10 @@ select tenant_id, connection_id from connections_of_account_v1($1)
 -- name: connections_to_end
 select tenant_id, connection_id from connections_to_end_v1($1, $2, $3, $4, $5, $6)
 
+-- name: connections_shown
+select connection_id, provider, user_id, mode, status, created_at from connections
+where tenant_id = $1 and connection_id = any ($2::uuid[]) order by connection_id
+
 -- name: disconnects_unfinished
 select tenant_id, connection_id from disconnects_unfinished_v1($1, $2)
 

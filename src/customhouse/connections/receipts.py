@@ -20,6 +20,8 @@ from customhouse.types import Json, JsonObject, TenantId
 REQUESTED: Final = "requested"
 DEAUTHORIZED: Final = "deauthorized"
 INCIDENT: Final = "incident"
+SIGNED: Final = "customhouse-receipt"
+"""`typ` of a signed receipt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fastapi import Query, Request, Response
 from customhouse import ids
 from customhouse.canonical import dump, dump_sorted
 from customhouse.clock import rfc3339
-from customhouse.connections.receipts import Receipt
+from customhouse.connections.receipts import SIGNED, Receipt
 from customhouse.crypto import statements
 from customhouse.crypto.envelope import RecordKey
 from customhouse.errors import NotFound
@@ -22,8 +22,6 @@ from customhouse.web.rendering import page
 from customhouse.web.routes import Shape, router
 
 ROUTES: Final = router("connections")
-SIGNED: Final = "customhouse-receipt"
-"""`typ` of a signed receipt."""
 KEYS: Final = "/.well-known/customhouse-keys.json"
 _PURPOSE: Final = "receipt-signing"
 

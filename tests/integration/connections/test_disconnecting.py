@@ -15,12 +15,13 @@ from customhouse import ids
 from customhouse.app import App, key_service
 from customhouse.audit.log import SYSTEM
 from customhouse.config import Settings
+from customhouse.connections.receipts import SIGNED
 from customhouse.crypto import statements
 from customhouse.db import Database
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.vocabulary import Extent, Rotation
 from customhouse.types import TenantId
-from customhouse.web.receipts import KEYS, SIGNED
+from customhouse.web.receipts import KEYS
 from customhouse_sandbox.faults import FaultKind, Operation
 from tests.integration.connections.conftest import PUBLIC, Browser
 from tests.integration.connections.sandboxed import PROVIDERS, Desk, settle_in
