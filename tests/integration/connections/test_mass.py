@@ -58,7 +58,9 @@ async def populated(acme: Api, other: Api, browser: Browser, sandbox: Sandbox) -
     }
 
 
-async def ended(app: App, selection: Selection, **how: Any) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
+async def ended(
+    app: App, selection: Selection, *, rate: float = FAST, wait: bool = True
+) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
     """Run it; return the report and what the bars were told."""
     cut: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -69,7 +71,7 @@ async def ended(app: App, selection: Selection, **how: Any) -> tuple[dict[str, A
     def there(provider: str) -> None:
         asked[provider] += 1
 
-    report = await app.mass_ending.run(selection, BY_HAND, **{"rate": FAST, "on_cut": here, "on_asked": there} | how)
+    report = await app.mass_ending.run(selection, BY_HAND, rate=rate, wait=wait, on_cut=here, on_asked=there)
     return json.loads(dump(report.document())), cut, asked
 
 
