@@ -493,7 +493,7 @@ class App:
         database, vault, clock, metrics = self.database, self.vault, self.clock, self.metrics
         self.patient_fetcher = Fetcher(https_required=https_required, clock=clock, total_timeout=CALL_SECONDS)
         speaker = Speaker(self.catalogue, self.patient_fetcher)
-        self.brakes = Brakes(database, clock)
+        self.brakes = Brakes(database, clock, told)
         storing = Storing(database, vault, clock, speaker, self.revoker, told, failpoints, metrics)
         settling = Settling(database, clock, storing, self.revoker, told, self.brakes, metrics)
         self.renewing = Renewing(database, vault, clock, self.catalogue, speaker, settling, self.brakes, failpoints, metrics)

@@ -10,10 +10,11 @@ from typing import Final, Literal
 from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock
+from customhouse.connections.ports import PROVIDER_REFUSES, Announce
 from customhouse.db import Database, Executor, queries
 from customhouse.errors import TokenUnavailable
 from customhouse.logs import get
-from customhouse.types import PLATFORM
+from customhouse.types import PLATFORM, Json
 
 _SQL: Final = queries(__package__, "refreshing.sql")
 _log: Final = get("customhouse.connections")
@@ -40,10 +41,11 @@ class Brake:
 class Brakes:
     """Pulls brakes, looks at them, and lets them go."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, announce: Announce) -> None:
         """Take the parts that it stands on."""
         self._database = database
         self._clock = clock
+        self._announce = announce
 
     async def pulled(self) -> tuple[Brake, ...]:
         """Return the brakes that hold now."""
@@ -71,11 +73,13 @@ class Brakes:
 
     async def pull(self, provider: str, reason: str) -> None:
         """Note that the provider refuses our registration: the operator has to act."""
+        await self._announce.prepare(PLATFORM, PROVIDER_REFUSES)
         async with self._database.transaction(PLATFORM) as conn:
             times = await conn.fetchval(_SQL["pull_brake"], provider, REFUSED, reason, PAUSE)
             if times == 1:
-                detail = {"provider": provider, "reason": reason}
+                detail: dict[str, Json] = {"provider": provider, "reason": reason}
                 await log.append(conn, self._clock, PLATFORM, SYSTEM, tags.PROVIDER_REFUSES, detail=detail)
+                await self._announce.announce(conn, PLATFORM, PROVIDER_REFUSES, detail)
         if times == 1:
             _log.error("provider_refuses_registration", provider=provider, error=reason)
 

@@ -18,6 +18,7 @@ DISCONNECTED: Final = "customhouse.connection.disconnected"
 REFUSED: Final = "customhouse.connection.refused"
 REVOCATION_ENDED: Final = "customhouse.connection.revocation_ended"
 REAUTHORIZE: Final = "customhouse.connection.reauthorization_required"
+PROVIDER_REFUSES: Final = "customhouse.provider.refuses_registration"
 DISABLED: Final = "customhouse.connection.disabled"
 KEY_OLD: Final = "customhouse.connection.key_old"
 

@@ -106,6 +106,8 @@ class Settling:
         index = bytes(target.row["shared_index"])
         if account is not None and not target.provider.oauth2.revocation.by_organisation:
             index = tokens.account_index(target.index_key, target.provider.id, target.client_id, account.id)
+        elif account is not None and account.organisation is not None:
+            index = tokens.organisation_index(target.index_key, target.provider.id, target.client_id, account.organisation)
         unwanted = Unwanted(target.provider, target.seal, got, judgement.reason, index, target.row["api_origin"], ends_key=True)
         wider: list[Json] = [*judgement.wider[:_SHOWN]]
         forbidden: list[Json] = [*judgement.forbidden[:_SHOWN]]

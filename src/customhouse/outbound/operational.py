@@ -67,6 +67,10 @@ KINDS: Final[Mapping[str, Kind]] = {
         "Nothing came of a connect session; what the provider granted in spite of that is revoked.",
         frozenset({"session_id", "connection_id", "provider", "reason"}),
     ),
+    "customhouse.provider.refuses_registration": Kind(
+        "A provider does not accept the client id or secret of this installation, or has disabled its application; for the operator.",
+        frozenset({"provider", "reason"}),
+    ),
     "customhouse.delivery.failed": Kind(
         "A delivery failed for good: it will not be tried again by itself.",
         frozenset({"delivery_id", "connection_id", "event_id", "event_type", "reason", "attempts", "status_code", "error"}),

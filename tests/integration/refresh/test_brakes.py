@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from uuid import UUID
 
 import asyncpg
 import pytest
 
 from customhouse.app import App
+from customhouse.audit.log import SYSTEM
 from customhouse.errors import TokenUnavailable
-from customhouse.types import TenantId
+from customhouse.outbound.endpoints import Wish
+from customhouse.types import PLATFORM, TenantId
 from customhouse_sandbox.faults import FaultKind, Operation
+from tests.conftest import NOT_REPEATED
 from tests.connected import connect
 from tests.integration.refresh.scene import at_once, calls, entries, state
+from tests.receivers import Recorder
 from tests.sandboxes import Sandbox
 from tests.scenes import make_tenant
 
@@ -34,8 +39,9 @@ async def refused(app: App, tenant: TenantId, connection_id: UUID) -> TokenUnava
 
 
 async def test_a_refused_registration_marks_nobody_and_one_call_at_a_time_tries_again(
-    app: App, three: list[tuple[TenantId, UUID]], sandbox: Sandbox, owner: asyncpg.Connection
+    app: App, three: list[tuple[TenantId, UUID]], sandbox: Sandbox, owner: asyncpg.Connection, receiver: Recorder
 ) -> None:
+    await app.endpoints.create(PLATFORM, Wish(receiver.url("/operator")), SYSTEM, NOT_REPEATED)
     sandbox.realm_of("gmail").change("gmail", disabled=True)
     for tenant, connection_id in three:
         assert (await refused(app, tenant, connection_id)).retry_after <= 30
@@ -47,6 +53,9 @@ async def test_a_refused_registration_marks_nobody_and_one_call_at_a_time_tries_
     assert any("gmail" in str(note) for note in (await app.report())["notes"])  # type: ignore[union-attr]
     shown = [await app.endpoints.get(tenant, connection_id) for tenant, connection_id in three]
     assert {one.condition.last_failure for one in shown} == {"application_disabled"}
+    told = (await receiver.wait_for(1))[0]
+    said = json.loads(told.body)
+    assert (said["event_type"], said["data"]["reason"]) == ("customhouse.provider.refuses_registration", "application_disabled")
     # The pause is over: of all that ask, one may.
     await owner.execute("update provider_brakes set until = now()")
     held = sandbox.order("gmail", FaultKind.HOLD, Operation.REFRESH)

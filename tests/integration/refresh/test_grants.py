@@ -227,3 +227,15 @@ async def test_a_new_consent_makes_good_whatever_was_before(
     await app.refresher.renew(tenant, zoom, generation=2)
     stored = await state(owner, zoom)
     assert (stored["status"], stored["token_generation"], stored["reason"]) == ("active", 3, None)
+
+
+async def test_a_reply_for_another_account_is_refused(app: App, tenant: TenantId, sandbox: Sandbox, owner: asyncpg.Connection) -> None:
+    slack = await connect(app, tenant, "slack")
+    said = {"id": "TOTHER", "name": "Other"}
+    reply(sandbox, "slack", ok=True, token_type="bot", team=said, authed_user={"id": "UOTHER"}, scope="chat:write,users:read")
+    with pytest.raises(ReauthorizationRequired) as refused:
+        await app.refresher.renew(tenant, slack, generation=1)
+    assert refused.value.reason == "other_account"
+    stored = await state(owner, slack)
+    assert (stored["status"], stored["status_reason"], stored["token_generation"]) == ("revoked", "other_account", None)
+    assert [one["reason"] for one in await entries(owner, "renewal.refused")] == ["other_account"]
