@@ -96,7 +96,43 @@ def soak(result: dict[str, Any]) -> str:
     return table(("", "events"), rows) + where(result)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"cost": cost, "growth": growth, "isolation": isolation, "soak": soak}
+def token_reads(result: dict[str, Any]) -> str:
+    """Cost per read of an access token, by how many are asked for at a time."""
+    head = (
+        "at a time",
+        "reads/s",
+        "p50 / p99",
+        "statements",
+        "entries per commit",
+        "CPU service",
+        "CPU PostgreSQL",
+        "CPU generator",
+        "RSS",
+    )
+    rows = [
+        (
+            str(row["concurrency"]),
+            f"{row['reads_per_second']:,.0f}",
+            f"{row['latency_ms']['p50']:.1f} / {row['latency_ms']['p99']:.1f} ms",
+            f"{row['statements']:.2f}",
+            f"{row['entries_per_commit']:.1f}",
+            f"{row['service_cpu_us']:.0f} µs",
+            f"{row['postgres_cpu_us']:.0f} µs",
+            f"{row['generator_cpu_us']:.0f} µs",
+            f"{row['service_rss_mb']:.0f} MB",
+        )
+        for row in result["rows"]
+    ]
+    return table(head, rows) + where(result)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cost": cost,
+    "growth": growth,
+    "isolation": isolation,
+    "soak": soak,
+    "token_reads": token_reads,
+}
 
 
 def filled(page: str) -> str:

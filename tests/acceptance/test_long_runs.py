@@ -51,6 +51,15 @@ def test_in_a_small_isolation_run_bad_endpoints_hold_no_more_than_their_cap() ->
     assert all(one["delivered"] == one["expected"] for side in found["rounds"].values() for one in side)
 
 
+def test_a_small_run_of_token_reads_answers_each_with_its_entry_in_the_ledger() -> None:
+    # So short a run also counts what the jobs of the service happen to send.
+    short = "a read is one statement, and a share of its commit"
+    speed = (short, "at least 2,000 reads a second at the highest concurrency", "p50 under 10 ms at the highest concurrency")
+    found = run("token_reads", "--concurrency", "1,8", "--seconds", "1", "--tenants", "2", "--connections", "2", fails_with=speed)
+    assert all(row["entries"] >= row["reads"] > 0 == row["failed"] for row in found["rows"])
+    assert found["rows"][1]["entries_per_commit"] >= 1
+
+
 def test_a_rotation_under_load_leaves_nothing_unverifiable() -> None:
     found = run("rotation", "--rate", "20", "--lead", "8", "--overlap", "4")
     assert found["unverifiable"] == 0
