@@ -503,7 +503,7 @@ class App:
     def _wire_keys(self, told: Telling) -> None:
         """Wire what is connected by keys that customers make."""
         database, vault, clock, catalogue = self.database, self.vault, self.clock, self.catalogue
-        prober, max_age = Prober(self.speaker), self.settings.key_max_age
+        prober, max_age = Prober(self.speaker, self.metrics), self.settings.key_max_age
         dev = self.settings.environment is Environment.DEV
         self.pasted_keys = PastedKeys(
             database, vault, clock, catalogue, prober, told, live=not dev, test=dev or self.settings.allow_test_keys

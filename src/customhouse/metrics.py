@@ -127,6 +127,7 @@ TOKEN_REFRESHES: Final = Metric(
 TOKEN_REFRESH_SECONDS: Final = Metric(
     "token_refresh_seconds", Kind.HISTOGRAM, "Time of one call that renews an access token", (), "seconds", _FAST
 )
+KEY_PROBES: Final = Metric("key_probes_total", Kind.COUNTER, "Pasted keys whose permissions were tried", ("outcome",), "keys")
 JOBS: Final = Metric("jobs_total", Kind.COUNTER, "Background jobs ended", ("job", "outcome"), "jobs")
 PROCESSES_REPLACED: Final = Metric("processes_replaced_total", Kind.COUNTER, "Processes started for others that had died", (), "processes")
 BUILD: Final = Metric("build_info", Kind.GAUGE, "Always 1; the labels say what runs", ("version", "python"))
@@ -160,6 +161,7 @@ TABLE: Final = (
     TOKEN_REFRESHES,
     TOKEN_REFRESH_SECONDS,
     NOTICE_MAILS,
+    KEY_PROBES,
     JOBS,
     PROCESSES_REPLACED,
     BUILD,

@@ -27,9 +27,10 @@ from customhouse.embedded.cluster import Cluster
 from customhouse.embedded.throwaway import throwaway_cluster
 from customhouse.types import Secret
 from customhouse_sandbox.faults import FaultKind, Operation
+from customhouse_sandbox.stripe import keys
 from tests.canaries import files_below, forms, traces
 from tests.receivers import Received, Recorder, recorder, status
-from tests.sandboxes import Landing, Sandbox, consent, running
+from tests.sandboxes import NEEDED, Landing, Sandbox, consent, running, stripe_key
 from tests.services import Service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -70,6 +71,8 @@ SENT = {
     "account's id": "canary-account-id-9f3b",
     "password of the mail relay": "canary-mail-relay-password-7e5d",
     "forged state": "canary-forged-state-abcdefghijklmnopqrstuvw",
+    "secret key": "sk_test_51CanarySecretKey0123456789abcdef",
+    "webhook secret": "whsec_CanaryWebhookSecret0123456789",
     "error of a provider": "canary-error-from-provider",
 }
 
@@ -222,6 +225,7 @@ class Run:
             await call("POST", "/v1/events", {"event_type": "person.updated", "data": data}, key=key)
         await call("PUT", "/v1/tenants/acme/privacy-policy", {"allowed_fields": [SENT["phone"]], "on_violation": SENT["phone"]}, key=key)
 
+        await self.paste(key)
         await self.connect(key)
         changed = {"url": self.receiver.url(f"/{SENT['changed url path']}")}
         await call("PATCH", f"/v1/connections/{connection}", changed, key=key)
@@ -237,6 +241,34 @@ class Run:
         pages = [await call("GET", "/v1/audit?limit=100", key=key), await call("GET", "/v1/audit?tenant_id=_platform")]
         evidence.ledger = json.dumps(pages).encode()
         evidence.delivered = list(self.receiver.received)
+
+    async def paste(self, key: str) -> None:
+        """Paste keys of every kind: kept, replaced, switched off, and refused by a provider that repeats what it was shown."""
+        self.sandbox.set_fact("stripe", "refusals_show_key", "whole")
+        realm = self.sandbox.realms["stripe"]
+        self.evidence.secrets["account of the keys"] = realm.people["ada"].organisation
+
+        async def sent(api_key: str, **more: str) -> Any:
+            wish = {"provider": "stripe", "user_id": "u1", "credentials": {"api_key": api_key, **more}}
+            return await self.call(
+                "POST", "/v1/connections", wish, key=key, headers={"Idempotency-Key": f"paste-{len(self.evidence.statuses)}"}
+            )
+
+        kept = await sent(stripe_key(self.sandbox)[1], webhook_secret=SENT["webhook secret"])
+        path = f"/v1/connections/{kept['connection_id']}"
+        for more, signs in (("refund", SENT["webhook secret"]), ("balance", SENT["secret key"])):
+            await sent(keys.make(realm, "ada", {**NEEDED, more: "read"})[1], webhook_secret=signs)
+        await sent(SENT["secret key"])
+        await sent(stripe_key(self.sandbox, kind="publishable")[1])
+        dead_id, dead = stripe_key(self.sandbox)
+        keys.delete(realm, dead_id)
+        await sent(dead)
+        await self.call("POST", f"{path}/credentials", {"credentials": {"api_key": dead}}, key=key)
+        await self.call("POST", f"{path}/credentials", {"credentials": {"api_key": stripe_key(self.sandbox)[1]}}, key=key)
+        await self.call("GET", f"{path}/proxy/customers", key=key)
+        await self.call("POST", f"{path}/access-token", key=key)
+        ended = await sent(stripe_key(self.sandbox)[1], webhook_secret=SENT["webhook secret"])
+        await self.call("DELETE", f"/v1/connections/{ended['connection_id']}", key=key)
 
     async def connect(self, key: str) -> None:
         """Connect users, and let each flow go wrong in another way."""

@@ -17,6 +17,7 @@ from typing import Final
 from customhouse.connections.speaking import Speaker
 from customhouse.egress.fetching import Reply
 from customhouse.errors import CredentialRefused, Fault
+from customhouse.metrics import KEY_PROBES, Metrics
 from customhouse.providers import calls
 from customhouse.providers.failures import Failure, classify, read
 from customhouse.providers.manifest import Probe, Provider, RestrictedKey
@@ -176,12 +177,18 @@ def weigh(auth: RestrictedKey, seen: Iterable[tuple[Probe, Seen]]) -> Findings:
 class Prober:
     """Tries keys at their provider. It holds no database connection, and nothing that it learns but the findings."""
 
-    def __init__(self, speaker: Speaker) -> None:
-        """Take the way out."""
+    def __init__(self, speaker: Speaker, metrics: Metrics) -> None:
+        """Take the way out, and where it is counted."""
         self._speaker = speaker
+        self._metrics = metrics
 
     async def probe(self, provider: Provider, auth: RestrictedKey, key: Secret) -> Findings:
         """Make every probe, and ask whose key it is; the first alone, so that a dead key costs one call."""
+        found = await self._found(provider, auth, key)
+        self._metrics.counter(KEY_PROBES, outcome=found.verdict.value).inc()
+        return found
+
+    async def _found(self, provider: Provider, auth: RestrictedKey, key: Secret) -> Findings:
         first, rest = auth.allowed[0], (*auth.allowed[1:], *auth.forbidden)
         seen = [(first, await self._one(provider, auth, first, key))]
         if seen[0][1].outcome in {Outcome.DEAD, Outcome.DOUBT}:

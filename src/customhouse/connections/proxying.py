@@ -179,6 +179,7 @@ class Proxy:
         headers = {
             "accept": "*/*",
             **request.headers,
+            **dict(provider.api_headers),
             "accept-encoding": "identity",
             "authorization": f"Bearer {reading.access.reveal().decode('latin-1')}",
         }

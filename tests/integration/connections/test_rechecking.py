@@ -151,6 +151,11 @@ async def test_a_key_is_used_here_and_never_handed_out(acme: Api, app: App, sand
     reading = await app.reader.token(ACME, ids.parse("con", made["connection_id"]), ASKER, "proxy")
     assert (reading.access.reveal().decode(), reading.token_type, reading.expires_at) == (key, "Bearer", None)
     problem(await acme("POST", f"/v1/connections/{made['connection_id']}/access-token"), 409, "token_not_exportable")
+    versions = {"Stripe-Version": "2019-01-01"}
+    found = await acme("GET", f"/v1/connections/{made['connection_id']}/proxy/customers?limit=1", headers=versions)
+    assert (found.status_code, found.json()["object"]) == (200, "list")
+    assert sandbox.calls[-1].operation is Operation.API
+    problem(await acme("GET", f"/v1/connections/{made['connection_id']}/proxy/refunds?limit=1"), 403, "not_allowed")
 
 
 async def test_one_check_is_made_however_many_processes_look(acme: Api, app: App, sandbox: Sandbox, owner: asyncpg.Connection) -> None:
