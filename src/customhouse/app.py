@@ -22,6 +22,7 @@ from customhouse.connections.bulk import Alarms
 from customhouse.connections.bulk import Rules as BulkRules
 from customhouse.connections.confirming import Confirming
 from customhouse.connections.declining import Declining
+from customhouse.connections.dormant import Dormancy
 from customhouse.connections.ending import Ending
 from customhouse.connections.keeping import Keeping
 from customhouse.connections.keeping import notes as refusals
@@ -302,6 +303,7 @@ class App:
             Periodic("keys.turn", "* * * * *", self.rotating.finish_due),
             Periodic("connect.mark_outgrown", "*/10 * * * *", self.sweeping.outgrown),
             Periodic("connect.recheck_keys", "* * * * *", self.rechecking.due),
+            Periodic("connect.pause_dormant", "17 * * * *", self.dormancy.due),
             Periodic("notices.purge", "31 4 * * *", self._purge_notices),
             *(() if self.mailing is None else (Periodic("notices.mail", "* * * * *", self._mail_notices),)),
         )
@@ -473,6 +475,7 @@ class App:
         self._wire_refresh(told, failpoints, https_required=https_required)
         self._wire_reading(failpoints, told)
         self._wire_keys(told)
+        self.dormancy = Dormancy(database, clock, told, after=self.settings.dormant_after)
         self.mass_ending = MassEnding(database, clock, self.ending, self.revoker, self.receipts)
         self.withdrawals = Withdrawals(database, vault, clock, catalogue, self.speaker, self.refresher, self.ending)
 

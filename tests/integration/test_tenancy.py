@@ -65,6 +65,7 @@ CROSSING = {
     "grants_sharing_v1": ("customhouse_crossing", "bigint"),
     "grants_sharing_v2": ("customhouse_crossing", "bigint"),
     "disconnects_unfinished_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
+    "dormant_connections_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "connections_of_account_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "connections_to_end_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
     "pasted_keys_due_v1": ("customhouse_crossing", "TABLE(tenant_id text, connection_id uuid)"),
@@ -98,6 +99,8 @@ POLICIES = {
     ("revocation_escrow", "revoker", "customhouse_revoker", "ALL"),
     ("disconnect_receipts", "crossing", "customhouse_crossing", "SELECT"),
     ("consents", "crossing", "customhouse_crossing", "SELECT"),
+    ("connection_dormancy", "crossing", "customhouse_crossing", "SELECT"),
+    ("connection_uses", "crossing_dormant", "customhouse_crossing", "SELECT"),
     ("integration_tokens", "crossing", "customhouse_crossing", "SELECT"),
     ("token_refreshes", "crossing", "customhouse_crossing", "SELECT"),
     ("tenant_keys", "crossing", "customhouse_crossing", "SELECT"),
@@ -137,6 +140,9 @@ CROSSING_RIGHTS = {
     *((f"revocation_escrow.{name}", "SELECT") for name in ("tenant_id", "revocation_id", "next_at")),
     ("connection_grants.shared_index", "SELECT"),
     ("pending_grants.shared_index", "SELECT"),
+    ("connections.updated_at", "SELECT"),
+    *((f"connection_dormancy.{name}", "SELECT") for name in ("tenant_id", "connection_id", "told_at")),
+    *((f"connection_uses.{name}", "SELECT") for name in ("tenant_id", "connection_id", "last_used_at")),
     *((f"disconnect_receipts.{name}", "SELECT") for name in ("tenant_id", "connection_id", "key_released", "operation_id", "updated_at")),
     *((f"consents.{name}", "SELECT") for name in ("tenant_id", "connection_id", "confirmed_at")),
     *((f"token_refreshes.{name}", "SELECT") for name in ("tenant_id", "connection_id", "lease_until", "not_before")),
@@ -179,6 +185,8 @@ _A_GRANT = """
       insert into pending_grants (tenant_id, session_id, connection_id, requested, granted, missing, scopes_known, manifest_version,
                                   account_index, account_sealed, tokens_sealed, granted_at)
       select $1, session_id, $2, '{}', '{}', '{}', true, 1, $4, '', '', now() from session
+    ), unused as (
+      insert into connection_dormancy (tenant_id, connection_id, told_at) values ($1, $2, now())
     ), receipt as (
       insert into disconnect_receipts (tenant_id, connection_id, provider, reason, revocation_status, tokens_destroyed, audit_entry_id, at,
                                        updated_at)

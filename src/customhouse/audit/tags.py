@@ -234,6 +234,9 @@ MASS_DISCONNECT_BEGUN: Final = _tag(
 MASS_DISCONNECT_ENDED: Final = _tag(
     "mass_disconnect.ended", 48, "A mass disconnect came to its end; what providers did not do yet goes on.", "ended", "gone", "failed"
 )
+CONNECTION_DORMANT: Final = _tag(
+    "connection.dormant", 49, "Nobody uses a connection: host and user were told, or it was paused.", "provider", "unused_since", "paused"
+)
 
 TAGS: Final = dict(_REGISTERED)
 """Every tag by its name."""

@@ -69,6 +69,8 @@ class Settings:
     """Seconds."""
     allow_local_key: bool
     allow_test_keys: bool
+    dormant_after: timedelta
+    """0: connections that nobody uses are left as they are."""
     key_max_age: timedelta
     """0: keys may become as old as they like."""
     platform_key: Secret | None

@@ -87,6 +87,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "false",
     ),
     Setting(
+        "DORMANT_AFTER",
+        values.duration(timedelta(days=3650)),
+        "How long a connection by consent or key may go without a use before it is paused: `90d`. Host and user are told a week before. "
+        "`0`: never.",
+        "90d",
+    ),
+    Setting(
         "KEY_MAX_AGE",
         values.duration(timedelta(days=3650)),
         "How old a pasted key may become before host and user are asked to replace it, every 30 days: `180d`. `0`: they are never asked.",

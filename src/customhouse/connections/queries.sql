@@ -271,6 +271,20 @@ where tenant_id = $1 and connection_id = any ($2::uuid[]) order by connection_id
 -- name: disconnects_unfinished
 select tenant_id, connection_id from disconnects_unfinished_v1($1, $2)
 
+-- name: dormant_connections
+select tenant_id, connection_id from dormant_connections_v1($1, $2, $3, $4)
+
+-- name: last_use
+select greatest(c.updated_at, u.last_used_at) as used_at, d.told_at
+from connections c
+left join connection_uses u on u.tenant_id = c.tenant_id and u.connection_id = c.connection_id
+left join connection_dormancy d on d.tenant_id = c.tenant_id and d.connection_id = c.connection_id
+where c.tenant_id = $1 and c.connection_id = $2
+
+-- name: tell_dormant
+insert into connection_dormancy (tenant_id, connection_id, told_at) values ($1, $2, $3)
+on conflict (tenant_id, connection_id) do update set told_at = excluded.told_at
+
 -- Receipts -------------------------------------------------------------------------------------------------------------
 
 -- name: receipt

@@ -7,7 +7,19 @@ from typing import Final
 from uuid import UUID
 
 from customhouse import ids
-from customhouse.connections.ports import CHANGED, CREATED, DEGRADED, DISABLED, DISCONNECTED, KEY_OLD, REAUTHORIZE, REFUSED, Announce
+from customhouse.connections.ports import (
+    CHANGED,
+    CREATED,
+    DEGRADED,
+    DISABLED,
+    DISCONNECTED,
+    DORMANT,
+    KEY_OLD,
+    PAUSED,
+    REAUTHORIZE,
+    REFUSED,
+    Announce,
+)
 from customhouse.connections.tokens import GrantSeal, unpack
 from customhouse.connections.users import user_from
 from customhouse.db import Executor, Row, queries
@@ -27,6 +39,8 @@ _KINDS: Final = {
     KEY_OLD: "connection.key_old",
     REFUSED: "connection.refused",
     DISCONNECTED: "connection.disconnected",
+    DORMANT: "connection.dormant",
+    PAUSED: "connection.paused",
 }
 _BEHIND_THEIR_BACK: Final = frozenset({"other_user", "not_confirmed", "scope_wider", "scope_forbidden", "other_account"})
 """Refusals after something was granted. Of the others, whoever sat there was told by the page."""

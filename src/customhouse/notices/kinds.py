@@ -67,6 +67,18 @@ KINDS: Final[Mapping[str, Kind]] = {
         "Make a new key, replace the key in the application, and delete the old one. Until then the connection goes on working.",
         _ABOUT,
     ),
+    "connection.dormant": Kind(
+        "A connection of yours will be paused",
+        "A connection of yours has not been used for a long time; it will be paused unless it is used.",
+        "If you still need it, use it, or have it resumed later. If not, end it in the application.",
+        _ABOUT,
+    ),
+    "connection.paused": Kind(
+        "A connection of yours was paused",
+        "A connection of yours was paused because it has not been used for a long time. Nothing goes through it.",
+        "If you still need it, have it resumed in the application. If not, end it there.",
+        _WHY,
+    ),
     "connection.refused": Kind(
         "A connection in your name was refused",
         "Somebody tried to make a connection in your name and it was refused; nothing of it was kept.",

@@ -83,6 +83,14 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A connection was disconnected; its key and secrets are destroyed.",
         frozenset({"connection_id", "provider", "deliveries_cancelled", "reason"}),
     ),
+    "customhouse.connection.dormant": Kind(
+        "Nobody has used a connection for long: it will be paused, unless somebody does. Told once.",
+        frozenset({"connection_id", "provider", "pauses_at"}),
+    ),
+    "customhouse.connection.paused": Kind(
+        "A connection was paused because nobody used it (`dormant`); `PATCH` with `paused: false` lets it work again.",
+        frozenset({"connection_id", "provider", "reason"}),
+    ),
     "customhouse.connection.revocation_ended": Kind(
         "What became of a disconnected connection's permission at the provider: `revoked`, `unsupported` or `failed`.",
         frozenset({"connection_id", "provider", "status", "verified", "attempts"}),

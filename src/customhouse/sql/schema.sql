@@ -620,6 +620,24 @@ $$;
 
 ALTER FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
 
+CREATE FUNCTION customhouse.dormant_connections_v1(p_warn timestamp with time zone, p_pause timestamp with time zone, p_told timestamp with time zone, p_limit integer) RETURNS TABLE(tenant_id text, connection_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'customhouse', 'pg_temp'
+    AS $$
+  select c.tenant_id, c.connection_id
+  from customhouse.connections c
+  left join customhouse.connection_uses u on u.tenant_id = c.tenant_id and u.connection_id = c.connection_id
+  left join customhouse.connection_dormancy d on d.tenant_id = c.tenant_id and d.connection_id = c.connection_id
+  cross join lateral (select greatest(c.updated_at, u.last_used_at) as used_at) l
+  where c.provider <> 'webhook' and c.status in ('active', 'degraded')
+    and ((l.used_at <= p_warn and (d.told_at is null or d.told_at < l.used_at))
+      or (l.used_at <= p_pause and d.told_at >= l.used_at and d.told_at <= p_told))
+  order by c.tenant_id, c.connection_id
+  limit p_limit
+$$;
+
+ALTER FUNCTION customhouse.dormant_connections_v1(p_warn timestamp with time zone, p_pause timestamp with time zone, p_told timestamp with time zone, p_limit integer) OWNER TO customhouse_crossing;
+
 CREATE FUNCTION customhouse.drop_ended_payloads_v1(p_tenant text, p_delivery uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'customhouse', 'pg_temp'
@@ -1755,6 +1773,14 @@ CREATE TABLE customhouse.connect_states (
 
 ALTER TABLE ONLY customhouse.connect_states FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE customhouse.connection_dormancy (
+    tenant_id text NOT NULL,
+    connection_id uuid NOT NULL,
+    told_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY customhouse.connection_dormancy FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE customhouse.connection_grants (
     tenant_id text NOT NULL,
     connection_id uuid NOT NULL,
@@ -2349,6 +2375,9 @@ ALTER TABLE ONLY customhouse.connect_sessions
 ALTER TABLE ONLY customhouse.connect_states
     ADD CONSTRAINT connect_states_pkey PRIMARY KEY (tenant_id, state_hash);
 
+ALTER TABLE ONLY customhouse.connection_dormancy
+    ADD CONSTRAINT connection_dormancy_pkey PRIMARY KEY (tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connection_grants
     ADD CONSTRAINT connection_grants_pkey PRIMARY KEY (tenant_id, connection_id);
 
@@ -2608,6 +2637,9 @@ ALTER TABLE ONLY customhouse.connect_sessions
 ALTER TABLE ONLY customhouse.connect_states
     ADD CONSTRAINT connect_states_tenant_id_session_id_fkey FOREIGN KEY (tenant_id, session_id) REFERENCES customhouse.connect_sessions(tenant_id, session_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY customhouse.connection_dormancy
+    ADD CONSTRAINT connection_dormancy_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
+
 ALTER TABLE ONLY customhouse.connection_grants
     ADD CONSTRAINT connection_grants_tenant_id_connection_id_fkey FOREIGN KEY (tenant_id, connection_id) REFERENCES customhouse.connections(tenant_id, connection_id);
 
@@ -2671,6 +2703,8 @@ ALTER TABLE customhouse.connect_sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connect_states ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE customhouse.connection_dormancy ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE customhouse.connection_grants ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE customhouse.connection_health ENABLE ROW LEVEL SECURITY;
@@ -2688,6 +2722,8 @@ CREATE POLICY crossing ON customhouse.api_keys FOR SELECT TO customhouse_crossin
 CREATE POLICY crossing ON customhouse.connect_sessions FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.connect_states FOR SELECT TO customhouse_crossing USING (true);
+
+CREATE POLICY crossing ON customhouse.connection_dormancy FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing ON customhouse.connection_grants FOR SELECT TO customhouse_crossing USING (true);
 
@@ -2724,6 +2760,8 @@ CREATE POLICY crossing ON customhouse.token_refreshes FOR SELECT TO customhouse_
 CREATE POLICY crossing_certificates ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((certificate_expires_at IS NOT NULL));
 
 CREATE POLICY crossing_consented ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((provider <> 'webhook'::text));
+
+CREATE POLICY crossing_dormant ON customhouse.connection_uses FOR SELECT TO customhouse_crossing USING (true);
 
 CREATE POLICY crossing_health ON customhouse.connections FOR SELECT TO customhouse_crossing USING ((provider = 'webhook'::text));
 
@@ -2766,6 +2804,8 @@ CREATE POLICY own_tenant ON customhouse.connect_exchanges TO customhouse_service
 CREATE POLICY own_tenant ON customhouse.connect_sessions TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connect_states TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
+
+CREATE POLICY own_tenant ON customhouse.connection_dormancy TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
 CREATE POLICY own_tenant ON customhouse.connection_grants TO customhouse_service USING ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text))) WITH CHECK ((tenant_id = NULLIF(current_setting('app.tenant_id'::text, true), ''::text)));
 
@@ -2867,6 +2907,9 @@ GRANT ALL ON FUNCTION customhouse.connections_to_end_v1(p_provider text, p_tenan
 
 REVOKE ALL ON FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.disconnects_unfinished_v1(p_before timestamp with time zone, p_limit integer) TO customhouse_service;
+
+REVOKE ALL ON FUNCTION customhouse.dormant_connections_v1(p_warn timestamp with time zone, p_pause timestamp with time zone, p_told timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION customhouse.dormant_connections_v1(p_warn timestamp with time zone, p_pause timestamp with time zone, p_told timestamp with time zone, p_limit integer) TO customhouse_service;
 
 REVOKE ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION customhouse.fleet_health_v1(p_period interval) TO customhouse_service;
@@ -2987,6 +3030,14 @@ GRANT SELECT(state_hash) ON TABLE customhouse.connect_states TO customhouse_cros
 
 GRANT SELECT(session_id) ON TABLE customhouse.connect_states TO customhouse_crossing;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_dormancy TO customhouse_service;
+
+GRANT SELECT(tenant_id) ON TABLE customhouse.connection_dormancy TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.connection_dormancy TO customhouse_crossing;
+
+GRANT SELECT(told_at) ON TABLE customhouse.connection_dormancy TO customhouse_crossing;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_grants TO customhouse_service;
 
 GRANT SELECT(tenant_id) ON TABLE customhouse.connection_grants TO customhouse_crossing;
@@ -3027,6 +3078,12 @@ GRANT SELECT(valid_until) ON TABLE customhouse.connection_secrets TO customhouse
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE customhouse.connection_uses TO customhouse_service;
 
+GRANT SELECT(tenant_id) ON TABLE customhouse.connection_uses TO customhouse_crossing;
+
+GRANT SELECT(connection_id) ON TABLE customhouse.connection_uses TO customhouse_crossing;
+
+GRANT SELECT(last_used_at) ON TABLE customhouse.connection_uses TO customhouse_crossing;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE customhouse.connections TO customhouse_service;
 
 GRANT SELECT(tenant_id) ON TABLE customhouse.connections TO customhouse_crossing;
@@ -3038,6 +3095,8 @@ GRANT SELECT(provider) ON TABLE customhouse.connections TO customhouse_crossing;
 GRANT SELECT(mode) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT(status) ON TABLE customhouse.connections TO customhouse_crossing;
+
+GRANT SELECT(updated_at) ON TABLE customhouse.connections TO customhouse_crossing;
 
 GRANT SELECT(certificate_expires_at) ON TABLE customhouse.connections TO customhouse_crossing;
 
