@@ -127,6 +127,62 @@ def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+CONSENT = """
+import sys
+import httpx
+with httpx.Client(trust_env=False, timeout=30) as browser:
+    page = browser.get(sys.argv[1])
+    csrf = page.text.split('name="csrf" value="')[1].split('"')[0]
+    origin = f"http://{page.url.netloc.decode()}"
+    sent = browser.post(page.url, data={"csrf": csrf, "decision": "consent"}, headers={"Origin": origin})
+    decided = browser.post(sent.headers["location"], data={"decision": "allow", "account": "ada"})
+    assert "Almost done" in browser.get(decided.headers["location"]).text
+"""
+"""What a person does with two buttons."""
+
+
+def test_the_tutorial_of_the_first_connection_runs_as_it_stands(tmp_path: Path) -> None:
+    link_environment(tmp_path)
+    port, sandbox_port = free_port(), free_port()
+    (tmp_path / "consent.py").write_text(CONSENT)
+    (tmp_path / "evidence").mkdir()
+    script = ["set -eu"]
+    for _, code in blocks("docs/tutorial/first-connection.md"):
+        if code.startswith("# terminal"):
+            *before, last = code.rstrip().splitlines()
+            lines = "\n".join([*before, f"exec {last}"])
+            script += [f"(\n{lines}\n) > terminal-{code.split()[2]}.log 2>&1 &", 'PIDS="$! ${PIDS-}"']
+            wanted = port if "customhouse up" in code else sandbox_port
+            script.append(_until(f"(: < /dev/tcp/127.0.0.1/{wanted}) 2> /dev/null"))
+        elif code.startswith("# at the end"):
+            script += ["cp ./*.json evidence", "kill $PIDS; wait $PIDS || true", code]
+        else:
+            script.append(code)
+            if "connect_url" in code:
+                script.append('.venv/bin/python consent.py "$(field session.json connect_url)"')
+    address = f"http://127.0.0.1:{port}"
+    text = "\n".join(script).replace("http://127.0.0.1:8300", address)
+    text = text.replace("customhouse sandbox", f"customhouse sandbox --port {sandbox_port} --public-url {address}")
+    environment = surroundings({"LISTEN": f"127.0.0.1:{port}", "PUBLIC_URL": address})
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def found(name: str) -> Any:
+        return json.loads((tmp_path / "evidence" / f"{name}.json").read_text())
+
+    connection, receipt = found("connection"), found("receipt")
+    assert (connection["status"], connection["scopes"]["missing"]) == ("active", [])
+    assert connection["scopes"]["requested"] == connection["scopes"]["granted"]
+    assert connection["account"]["label"] == found("me")["email"] == "ada@example.com"
+    assert (receipt["revocation"]["status"], receipt["revocation"]["verified"], receipt["tokens_destroyed"]) == ("revoked", True, True)
+    assert {"connect_session.consented", "connection.created", "connection.disconnected"} <= {
+        one["type"] for one in found("ledger")["data"]
+    }
+    left = {entry.name for entry in tmp_path.iterdir()} - {"__pycache__"}
+    assert left == {".venv", "consent.py", "evidence", "terminal-1.log", "terminal-2.log"}
+    assert processes_of(tmp_path) == []
+
+
 def _until(command: str) -> str:
     """Return a loop that repeats a command until it succeeds; the test's own time-out ends it otherwise."""
     return f"until\n{command}\ndo sleep 0.1; done"
