@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from customhouse.providers.scopes import Verdict, compare, names, requested
 from customhouse.providers.vocabulary import Mode, Reason, Rotation, Step
 from customhouse.types import Secret
 from customhouse_sandbox import End
+from customhouse_sandbox.sandbox import VENDORS
 from tests.sandboxes import NEEDED, Sandbox, client, consent, running, stripe_key
 
 IMITATED = ("zoom", "google-meet", "google-calendar", "gmail", "google-drive", "slack", "microsoft-teams", "hubspot", "pipedrive")
@@ -233,6 +235,17 @@ async def test_what_a_narrow_stripe_key_opens_is_what_the_catalogue_asks_for(san
     async with client() as browser:
         page = (await browser.get(link)).text
     assert page.count(" selected>none") == page.count("<label>") - 2 - len(NEEDED)
+
+
+@pytest.mark.parametrize("provider", [*IMITATED, "stripe"])
+@pytest.mark.anyio
+async def test_every_call_that_the_guarded_proxy_lets_through_is_imitated(provider: str, sandbox: Sandbox) -> None:
+    found = catalogue_of(sandbox).get(provider)
+    base = urlsplit(found.endpoints.api_base).path
+    vendor = next(one for one in VENDORS if base.split("/")[1] == one.name)
+    for allowed in found.allow:
+        path = base.removeprefix(f"/{vendor.name}") + re.sub(r"{\w+}|\*", "x", allowed.path)
+        assert any(route.match(allowed.method, path) is not None for route in vendor.routes), (allowed.method, allowed.path)
 
 
 @pytest.mark.anyio

@@ -68,6 +68,8 @@ CALLS = [
     ("google-meet", "GET", "/meet/v2/conferenceRecords", "meetings.space.readonly", "drive.meet.readonly"),
     ("google-meet", "GET", "/meet/v2/conferenceRecords/x", "meetings.space.readonly", "drive.meet.readonly"),
     ("google-meet", "GET", "/meet/v2/conferenceRecords/x/recordings", "meetings.space.readonly", "drive.meet.readonly"),
+    ("google-meet", "GET", "/meet/v2/conferenceRecords/x/recordings/y", "meetings.space.readonly", "drive.meet.readonly"),
+    ("google-meet", "GET", "/meet/v2/conferenceRecords/x/transcripts/y", "meetings.space.readonly", "drive.meet.readonly"),
     ("google-meet", "GET", "/meet/v2/conferenceRecords/x/transcripts", "meetings.space.readonly", "drive.meet.readonly"),
     ("google-meet", "GET", "/meet/v2/conferenceRecords/x/transcripts/y/entries", "meetings.space.readonly", "drive.meet.readonly"),
     ("google-meet", "GET", "/meet/v2/conferenceRecords/x/participants", "meetings.space.readonly", "drive.meet.readonly"),
@@ -419,6 +421,7 @@ async def test_a_recording_is_a_file_only_when_it_was_generated(meet: Peer) -> N
         rows = (await meet.get(f"/meet/v2/{one['name']}/recordings", access)).json()["recordings"]
         states[one["name"]] = [row["state"] for row in rows]
         for row in rows:
+            assert (await meet.get(f"/meet/v2/{row['name']}", access)).json() == row
             if row["state"] == "FILE_GENERATED":
                 video = await meet.get(f"/drive/v3/files/{row['driveDestination']['file']}", access, alt="media")
                 assert (video.status_code, len(video.content)) == (200, 65_536)
@@ -429,6 +432,7 @@ async def test_a_transcript_has_entries_and_a_document(meet: Peer) -> None:
     access = await opened(meet)
     oldest = (await records(meet, access))[-1]
     transcript = (await meet.get(f"/meet/v2/{oldest['name']}/transcripts", access)).json()["transcripts"][0]
+    assert (await meet.get(f"/meet/v2/{transcript['name']}", access)).json() == transcript
     first = (await meet.get(f"/meet/v2/{transcript['name']}/entries", access)).json()
     texts = list(first["transcriptEntries"])
     while "nextPageToken" in first:
@@ -438,7 +442,8 @@ async def test_a_transcript_has_entries_and_a_document(meet: Peer) -> None:
     path = f"/drive/v3/files/{transcript['docsDestination']['document']}/export"
     assert "Welcome" in (await meet.get(path, access, mimeType="text/plain")).text
     assert (await meet.get(path, access, mimeType="image/png")).status_code == 403
-    assert (await meet.get(f"/meet/v2/{oldest['name']}/transcripts/none/entries", access)).status_code == 404
+    for wrong in ("transcripts/none/entries", "transcripts/none", "recordings/none"):
+        assert (await meet.get(f"/meet/v2/{oldest['name']}/{wrong}", access)).status_code == 404
 
 
 async def test_participants_are_named_and_others_conferences_are_nobodys(meet: Peer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -156,13 +157,34 @@ def list_transcripts(ask: Ask) -> Reply:
     one = _one(ask)
     if isinstance(one, Reply):
         return one
-    rows = []
-    if one.document and one.end is not None:
-        destination = {"document": one.document, "exportUri": f"{ask.realm.base}/drive/file/{one.document}"}
-        name = f"{one.name}/transcripts/{_transcript(one)}"
-        times = {"startTime": rfc3339(one.start), "endTime": rfc3339(one.end)}
-        rows.append({"name": name, "state": "FILE_GENERATED", **times, "docsDestination": destination})
-    return paged(ask, ("transcripts", one.id), rows, ("pageSize", 10, 100), "transcripts")
+    return paged(ask, ("transcripts", one.id), _transcripts(ask, one), ("pageSize", 10, 100), "transcripts")
+
+
+def _transcripts(ask: Ask, one: Conference) -> list[dict[str, Any]]:
+    if not one.document or one.end is None:
+        return []
+    destination = {"document": one.document, "exportUri": f"{ask.realm.base}/drive/file/{one.document}"}
+    times = {"startTime": rfc3339(one.start), "endTime": rfc3339(one.end)}
+    return [{"name": f"{one.name}/transcripts/{_transcript(one)}", "state": "FILE_GENERATED", **times, "docsDestination": destination}]
+
+
+def get_recording(ask: Ask) -> Reply:
+    """`GET /conferenceRecords/{record}/recordings/{recording}`."""
+    return _alone(ask, "recordings", _recordings)
+
+
+def get_transcript(ask: Ask) -> Reply:
+    """`GET /conferenceRecords/{record}/transcripts/{transcript}`."""
+    return _alone(ask, "transcripts", _transcripts)
+
+
+def _alone(ask: Ask, kind: str, every: Callable[[Ask, Conference], list[dict[str, Any]]]) -> Reply:
+    one = _one(ask)
+    if isinstance(one, Reply):
+        return one
+    name = f"{one.name}/{kind}/{ask.parts[kind.removesuffix('s')]}"
+    found = next((row for row in every(ask, one) if row["name"] == name), None)
+    return missing("Requested entity was not found.") if found is None else as_json(200, found)
 
 
 def _transcript(one: Conference) -> str:
@@ -210,7 +232,9 @@ ROUTES: Final = (
     Route("GET", "/meet/v2/conferenceRecords", list_records, Operation.API, "§3.3"),
     Route("GET", _RECORD, get_record, Operation.API, "§3.3"),
     Route("GET", f"{_RECORD}/recordings", list_recordings, Operation.API, "§3.3 (recordings)"),
+    Route("GET", f"{_RECORD}/recordings/{{recording}}", get_recording, Operation.API, "§3.3 (recordings)"),
     Route("GET", f"{_RECORD}/transcripts", list_transcripts, Operation.API, "§3.3 (transcripts)"),
+    Route("GET", f"{_RECORD}/transcripts/{{transcript}}", get_transcript, Operation.API, "§3.3 (transcripts)"),
     Route("GET", f"{_RECORD}/transcripts/{{transcript}}/entries", list_entries, Operation.API, "§3.3 (entries)"),
     Route("GET", f"{_RECORD}/participants", list_participants, Operation.API, "§3.3 (participants)"),
 )
