@@ -57,7 +57,7 @@ _GRANTS: Final = (
     "account_sealed", "user_sealed",
 )  # fmt: skip
 _TOKENS: Final = ("tenant_id", "connection_id", "token_generation", "access_sealed", "refresh_sealed", "issued_at")
-_LEFT: Final = """
+LEFT: Final = """
     select (select count(*) from data_keys where state in ('next', 'retired')) as unfinished,
            (select count(*) from data_keys where state = 'active' and purpose = 'connection') as active,
            (select count(*) from data_keys where state = 'destroyed') as destroyed,
@@ -260,7 +260,7 @@ async def measure(connections: int, tenants: int, kills: int, step: Step) -> dic
             async with readers(listed, READERS, total):
                 ended = await asyncio.gather(*(rotate(environ, kills, seed) for seed in range(2)))
             step("opening everything")
-            left = dict(await owner.fetchrow(_LEFT) or {})
+            left = dict(await owner.fetchrow(LEFT) or {})
             opened = Reads()
             for tenant, connection_id in made:
                 key = await app.vault.connection_key(tenant, connection_id)

@@ -19,11 +19,11 @@ from customhouse.app import App, Store
 from customhouse.audit.log import SYSTEM
 from customhouse.connections.places import GRANTS
 from customhouse.connections.tokens import GrantSeal
-from customhouse.errors import DatabaseRefused, KeyDestroyed, Unsealable
+from customhouse.errors import DatabaseRefused, KeyDestroyed, KeyServiceUnavailable, Unsealable
 from customhouse.jobs.upkeep import upkeep_partitions
 from customhouse.outbound.places import ENDPOINTS
 from customhouse.types import PLATFORM, TenantId
-from customhouse.vault.rotating import Kind, Outlook, Step
+from customhouse.vault.steps import Kind, Outlook, Step
 from tests.conftest import NOT_REPEATED
 from tests.scenes import connect
 
@@ -453,6 +453,34 @@ async def test_a_wrapped_key_that_does_not_open_keeps_the_tenant_key_that_it_nam
     await scene.opens(ACME, good)
     with pytest.raises(Unsealable):
         await scene.app.vault.connection_key(ACME, broken)
+
+
+async def test_a_tenant_whose_root_key_is_gone_holds_up_nobody_else(scene: Scene) -> None:
+    gone, good = await scene.grant(ACME), await scene.grant(OTHER)
+    rotating = scene.app.rotating
+    scene.clock.seconds += 1
+    await rotating.make(await rotating.begin(Kind.CONNECTION, None, scene.clock.now()), unheard)
+    # Its tenant key was replaced by a process that had the root key of before; this one has it not.
+    await scene.owner.execute(
+        "update tenant_keys set kms_key = 'file:gone', state = 'retired', retired_at = created_at where tenant_id = $1", ACME
+    )
+    replaced = await scene.app.vault.opener.tenant_key(ACME)
+    await scene.owner.execute(
+        "insert into tenant_keys (tenant_id, key_id, kms_key, wrapped) values ($1, $2, $3, $4)",
+        ACME,
+        replaced.key_id,
+        replaced.root,
+        replaced.wrapped,
+    )
+    fresh = await scene.another()
+    for _ in range(2):
+        scene.wait()
+        with pytest.raises(KeyServiceUnavailable):
+            await fresh.rotating.advance(None, unheard)
+    assert await scene.states(OTHER, good) == ["destroyed", "active"]
+    assert await scene.states(ACME, gone) == ["active", "next"]
+    states = "select state from tenant_keys where tenant_id = $1 order by created_at"
+    assert "destroyed" not in {one["state"] for one in await scene.owner.fetch(states, ACME)}
 
 
 async def test_every_step_is_in_the_ledger(scene: Scene) -> None:

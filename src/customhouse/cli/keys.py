@@ -23,7 +23,7 @@ from customhouse.config.values import duration
 from customhouse.errors import NotFound
 from customhouse.tenants.store import tenant_id_of
 from customhouse.types import Json, TenantId
-from customhouse.vault.rotating import Kind, Outlook, Rotation, Step
+from customhouse.vault.steps import Kind, Outlook, Rotation, Step
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
@@ -128,15 +128,19 @@ class _Run:
                 takeover = bars.add_task("taking over", total=outlook.waiting)
             if bars is not None and takeover is not None and not outlook.waiting and ended is None:
                 ended = bars.add_task("sealing anew, ending the old keys", total=outlook.replaced)
-            before = sum(self.counts.values())
+            before = self._moved()
             await self._rotating.advance(self._tenant, self._teller(bars, {Step.TAKEN_OVER: takeover, Step.ENDED: ended}))
             outlook = await self._rotating.outlook(self._tenant)
-            idle = 0 if sum(self.counts.values()) > before else idle + 1
+            idle = 0 if self._moved() > before else idle + 1
             if outlook.due_at is None and (not outlook.overdue or idle >= _PATIENCE):
                 return outlook
             if not patient:
                 return outlook
             await self._until(outlook.due_at, bars)
+
+    def _moved(self) -> int:
+        # What does not open is counted each time that it is met: it moves nothing.
+        return sum(count for step, count in self.counts.items() if step is not Step.UNREADABLE)
 
     async def _until(self, moment: datetime | None, bars: Progress | None) -> None:
         """Wait for a moment; for a little while where there is none."""

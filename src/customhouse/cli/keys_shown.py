@@ -10,7 +10,7 @@ from customhouse import ids
 from customhouse.clock import Clock, SystemClock, rfc3339
 from customhouse.types import Json, JsonObject
 from customhouse.vault.inventory import Count, Inventory
-from customhouse.vault.rotating import Outlook
+from customhouse.vault.steps import Outlook
 
 _WIDTH: Final = 40
 _WORDS: Final = {"connection": "connection keys", "payload": "payload keys (a tenant's day)", "mac": "keys for hashes"}

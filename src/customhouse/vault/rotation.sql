@@ -27,7 +27,7 @@ select kind, only_tenant, cutoff, started_at from key_rotations where finished_a
 -- name: tenant_key_due
 -- The active key, where it is older than the cutoff or wrapped by another root key than that of now.
 select key_id as tenant_key_id, kms_key, wrapped as tenant_wrapped, state as tenant_state
-from tenant_keys where tenant_id = $1 and state = 'active' and ($2::boolean and created_at < $3 or kms_key <> $4)
+from tenant_keys where tenant_id = $1 and state = 'active' and (created_at < $2 or kms_key <> $3)
 
 -- name: retire_tenant_key
 update tenant_keys set state = 'retired', retired_at = $3 where tenant_id = $1 and key_id = $2 and state = 'active'
@@ -35,6 +35,12 @@ update tenant_keys set state = 'retired', retired_at = $3 where tenant_id = $1 a
 -- name: retired_tenant_keys
 select key_id as tenant_key_id, kms_key, wrapped as tenant_wrapped, state as tenant_state
 from tenant_keys where tenant_id = $1 and state = 'retired' order by retired_at
+
+-- name: wrapping_tenant_keys
+select key_id as tenant_key_id, kms_key, wrapped as tenant_wrapped, state as tenant_state
+from tenant_keys t where tenant_id = $1 and state = 'retired'
+  and exists (select from data_keys d where d.tenant_id = $1 and d.tenant_key_id = t.key_id and d.state <> 'destroyed')
+order by retired_at
 
 -- name: lock_wrapped
 -- What somebody else changes at this moment is left for the next time: whoever waits for nobody stands in nobody's way.

@@ -40,10 +40,10 @@ class Turns:
         self._held = held
         self._witness = witness
 
-    async def tenant_key_due(self, tenant: TenantId, root: str, *, cutoff: datetime | None) -> WrappedTenantKey | None:
-        """Return the active tenant key if it was made before the cutoff (None: never mind its age) or under another root key."""
+    async def tenant_key_due(self, tenant: TenantId, root: str, cutoff: datetime) -> WrappedTenantKey | None:
+        """Return the active tenant key if it was made before the cutoff, or under another root key."""
         async with self._db.transaction(tenant) as tx:
-            row = await tx.fetchrow(SQL["tenant_key_due"], tenant, cutoff is not None, cutoff, root)
+            row = await tx.fetchrow(SQL["tenant_key_due"], tenant, cutoff, root)
         return None if row is None else tenant_key_of(tenant, row)
 
     async def replace_tenant_key(self, old: WrappedTenantKey, new: WrappedTenantKey, at: datetime) -> bool:
@@ -68,6 +68,12 @@ class Turns:
         """Return the tenant keys that were replaced and have not ended."""
         async with self._db.transaction(tenant) as tx:
             rows = await tx.fetch(SQL["retired_tenant_keys"], tenant)
+        return [tenant_key_of(tenant, row) for row in rows]
+
+    async def wrapping_tenant_keys(self, tenant: TenantId) -> list[WrappedTenantKey]:
+        """Return those of them that still wrap something."""
+        async with self._db.transaction(tenant) as tx:
+            rows = await tx.fetch(SQL["wrapping_tenant_keys"], tenant)
         return [tenant_key_of(tenant, row) for row in rows]
 
     async def rewrap(self, old: WrappedTenantKey, new: UUID, wrap: Wrap, leave: Sequence[UUID], limit: int, at: datetime) -> Rewrapped:
