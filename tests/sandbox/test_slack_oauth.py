@@ -316,6 +316,9 @@ async def test_faults_of_a_token_reply(slack: Peer) -> None:
     ):
         slack.sandbox.order("slack", kind, Operation.EXCHANGE)
         assert not missing & set(await slack.connect()), kind
+    slack.sandbox.order("slack", FaultKind.SCOPE_FEWER, scopes=["chat:write", "users:read"])
+    bare = await slack.connect("edith")
+    assert (bare["scope"], await works(slack, bare["access_token"])) == ("", True)
     slack.sandbox.order("slack", FaultKind.SCOPE_MORE, scopes=["channels:read", "user/search:read"])
     said: dict[str, Any] = dict(await slack.connect("alan"))
     assert "channels:read" in said["scope"].split(",")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from customhouse_sandbox.google.hooks import PUSH
+from customhouse_sandbox.outgoing import Outgoing, send
 from customhouse_sandbox.zoom.hooks import DEAUTHORIZED, EVENTS, VALIDATION
 from tests.receivers import Answer, Received, Recorder, recorder, status
 from tests.sandboxes import Peer
@@ -116,6 +118,18 @@ async def test_nobody_at_the_other_end_is_a_delivery_that_failed(zoom: Peer, lis
     zoom.sandbox.notify("zoom", "ada", "meeting.ended", url=listener.url())
     deliveries = await zoom.sandbox.delivered(2)
     assert [(delivery.status, delivery.accepted) for delivery in deliveries] == [(0, False), (0, False)]
+
+
+async def test_an_answer_that_does_not_come_is_waited_for_as_long_as_the_webhook_says(listener: Recorder) -> None:
+    never = asyncio.Event()
+
+    async def silent(_got: Received) -> bytes:
+        await never.wait()
+        return status(204)
+
+    listener.answer = silent
+    assert await send(Outgoing("zoom", "meeting.ended", listener.url(), (), b"", seconds=0.2)) == (0, b"", "")
+    never.set()
 
 
 @pytest.mark.parametrize(

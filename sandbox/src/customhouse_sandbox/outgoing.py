@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import httptools
 
 _HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
-_SECONDS: Final = 30.0
 _CHUNK: Final = 65_536
 _LARGEST: Final = 1_048_576
 
@@ -44,6 +43,8 @@ class Outgoing:
     body: bytes = field(repr=False)
     accepts: Callable[[int, bytes], bool] = accepted
     """Whether an answer is the one that the provider wants."""
+    seconds: float = 30.0
+    """How long an answer is waited for."""
     answers: str = ""
     """The content type that the answer must have; empty: any."""
     retried: Callable[[int], tuple[tuple[str, str], ...]] = lambda _attempt: ()
@@ -106,7 +107,7 @@ async def send(outgoing: Outgoing) -> tuple[int, bytes, str]:
     reading = _Reading()
     parser = httptools.HttpResponseParser(reading)
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(outgoing.seconds):
             reader, writer = await asyncio.open_connection("127.0.0.1", parts.port)
             try:
                 writer.write("\r\n".join([*head, "", ""]).encode("latin-1") + outgoing.body)

@@ -22,6 +22,8 @@ from customhouse_sandbox.routing import Ask, Handshake, Route
 from customhouse_sandbox.state import Person, Realm, Token
 
 _OK: Final = 200
+_PROOF_SECONDS: Final = 10.0
+"""Whoever is slower has not proven anything (§6.4)."""
 _KEYED: Final = re.compile(r"\('([^'/()]+)'\)")
 """`users('1')` is another way to write `users/1`."""
 _OF_PERSON: Final = re.compile(r"(?:me|users/([^/]+))/onlineMeetings/getAll(Recordings|Transcripts)")
@@ -119,7 +121,8 @@ def _validation(realm: Realm, url: str) -> Outgoing:
     def proven(status: int, answer: bytes) -> bool:
         return status == _OK and answer == token.encode()
 
-    return Outgoing(realm.name, "validation", address, (("Content-Type", "text/plain; charset=utf-8"),), b"", proven, "text/plain")
+    kind = (("Content-Type", "text/plain; charset=utf-8"),)
+    return Outgoing(realm.name, "validation", address, kind, b"", proven, seconds=_PROOF_SECONDS, answers="text/plain")
 
 
 def _unproven(realm: Realm) -> Reply:

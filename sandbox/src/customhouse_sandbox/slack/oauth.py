@@ -120,7 +120,7 @@ def _complete(ask: Ask, body: dict[str, Any], access: Token, code: Code | None) 
         _settle(realm, grant, person)
     ours = tuple(scope for scope in (access.scopes if code is None else grant.scopes) if not scope.startswith(USER))
     theirs = tuple(scope for scope in access.scopes if scope.startswith(USER))
-    if ours:
+    if ours or not theirs:
         access.scopes = ours
         if refresh is not None:
             refresh.scopes = ours
