@@ -315,6 +315,9 @@ class Torture:
                     )
                     if held_by_the_dead:
                         await self._given_up(f"{name}, then ended", provider, connection_id)
+                    elif not stored:
+                        # Some still wait to ask in the dead one's place; one of them does, and nobody when the next one is to be killed.
+                        await self.round(f"{name}, then ended", provider, connection_id, expired=True, accepted=(1, 2), moves=(1, 2))
                 elif held_by_the_dead:
                     await self._killed_for_good(name, provider, connection_id, failpoint)
                 else:

@@ -368,7 +368,8 @@ class App:
 
     async def stop(self) -> None:
         """Take nothing more in, finish what is under way, give the rest back, close."""
-        await asyncio.gather(self.acceptor.close(), self.refresher.close())
+        renewals = asyncio.create_task(self.refresher.close())
+        await self.acceptor.close()
         await self.looks.close()
         await self.register.close()
         for task in self._tasks:
@@ -379,6 +380,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.health.flush()
+        await renewals
         await self.presence.farewell()
         if self._share is not None:
             self._share.write(self.metrics.render().decode())

@@ -11,7 +11,15 @@ from customhouse.clock import Clock
 from customhouse.connections.brakes import REFUSED, Brakes
 from customhouse.connections.refreshing import Refresher
 from customhouse.db import Database, Row, queries
-from customhouse.errors import ConnectionEnded, ConnectionPaused, NotFound, ReauthorizationRequired, TokenUnavailable
+from customhouse.errors import (
+    ConnectionEnded,
+    ConnectionPaused,
+    DatabaseUnavailable,
+    KeyServiceUnavailable,
+    NotFound,
+    ReauthorizationRequired,
+    TokenUnavailable,
+)
 from customhouse.logs import get
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import OAuth2, Provider
@@ -28,8 +36,9 @@ _AT_ONCE: Final = 8
 PER_SECOND: Final = 20.0
 """Calls to one provider, whatever it would bear: what users ask for comes besides."""
 _AWAY: Final = 5
-"""So many calls in a row to no avail, and the provider is left alone for this run."""
+"""So many tries in a row to no avail, and the rest of the provider's turn waits for the next run."""
 _NEVER: Final = timedelta(days=3650)
+_MISSES: Final = (TokenUnavailable, KeyServiceUnavailable, DatabaseUnavailable)
 _EXPECTED: Final = (ConnectionEnded, ConnectionPaused, NotFound, ReauthorizationRequired)
 """What became of a connection between the list and its turn, or of its grant: it is told where it happened."""
 
@@ -90,8 +99,8 @@ class Keeping:
 
     async def _one(self, row: Row, run: _Run) -> None:
         error = await self._refresher.freshen(TenantId(row["tenant_id"]), row["connection_id"], generation=row["generation"])
-        run.misses = run.misses + 1 if isinstance(error, TokenUnavailable) else 0
-        if error is not None and not isinstance(error, (TokenUnavailable, *_EXPECTED)):
+        run.misses = run.misses + 1 if isinstance(error, _MISSES) else 0
+        if error is not None and not isinstance(error, (*_MISSES, *_EXPECTED)):
             _log.error("refresh_failed", tenant_id=row["tenant_id"], provider=row["provider"], error=error.code)
 
 
