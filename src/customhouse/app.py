@@ -491,7 +491,7 @@ class App:
         self.reader = Reader(self.looks, self.vault, self.clock, self.catalogue, self.refresher, self.register)
         self.relay = Relay(https_required=settings.environment is not Environment.DEV, clock=self.clock)
         refusing = Refusing(self.database, self.clock, told)
-        self.proxy = Proxy(self.database, self.clock, self.reader, self.refresher, refusing, self.relay, self.metrics)
+        self.proxy = Proxy(self.database, self.clock, self.reader, self.refresher, refusing, self.speaker, self.relay, self.metrics)
 
     def _wire_refresh(self, told: Announce, failpoints: Failpoints, *, https_required: bool) -> None:
         """Wire what keeps access tokens fresh."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from customhouse.clock import Clock
 from customhouse.connections.ports import Refresher
 from customhouse.connections.reading import REFUSED_BY_PROVIDER, Asker, Held, Reader, Reading
 from customhouse.connections.refusing import Refusing
+from customhouse.connections.speaking import Speaker
 from customhouse.connections.sql import SQL
+from customhouse.connections.tokens import Tokens
 from customhouse.db import Database
 from customhouse.egress.relaying import Answer, Broken, Relay
 from customhouse.errors import (
@@ -34,7 +37,7 @@ from customhouse.metrics import PROXY_CALLS, Metrics
 from customhouse.providers.allowing import checked_path, checked_query, rules_for
 from customhouse.providers.calls import at_origin, may_carry_token
 from customhouse.providers.failures import LARGEST_REPLY, classify, read, refused
-from customhouse.providers.manifest import Allowance, OAuth2
+from customhouse.providers.manifest import Allowance, OAuth2, Provider
 from customhouse.providers.scopes import closure
 from customhouse.providers.vocabulary import Mode, Reason, Step
 from customhouse.types import Json, TenantId
@@ -52,7 +55,8 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 _MOST_AT_ONCE: Final = 256
 _MOST_OF_ONE: Final = 16
 _LONGEST_HOLD: Final = timedelta(hours=24)
-_TOKEN_IS_DEAD: Final = frozenset({Reason.TOKEN_REFUSED, Reason.GRANT_ENDED, Reason.USER_NEEDED, Reason.ACCOUNT_GONE})
+_TOKEN_REFUSED: Final = frozenset({Reason.TOKEN_REFUSED, Reason.GRANT_ENDED, Reason.USER_NEEDED})
+"""What a refusal may say about the token. That an account is not there may as well be said of whom the call asks about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Proxy:
         reader: Reader,
         refresher: Refresher,
         refusing: Refusing,
+        speaker: Speaker,
         relay: Relay,
         metrics: Metrics,
     ) -> None:
@@ -98,6 +103,7 @@ class Proxy:
         self._reader = reader
         self._refresher = refresher
         self._refusing = refusing
+        self._speaker = speaker
         self._relay = relay
         self._counted = {word: metrics.counter(PROXY_CALLS, outcome=word) for word in ("passed", "refused", "held", "failed")}
         self._inside: dict[UUID, int] = {}
@@ -146,8 +152,8 @@ class Proxy:
 
     async def _made(self, stack: AsyncExitStack, held: Held, asker: Asker, request: Request, rule: Allowance, url: str) -> Answer:
         reading = await self._reader.open(held, asker, "proxy", (rule.scope,))
-        answer, dead = await self._sent(stack, reading, request, url)
-        if dead is not None and isinstance(held.provider.auth, OAuth2):
+        answer, lives = await self._sent(stack, reading, request, url)
+        if lives is not True and isinstance(held.provider.auth, OAuth2):
             await self._called(reading, asker, request, rule, answer)
             await stack.aclose()
             await self._refresher.renew(held.tenant_id, held.connection_id, generation=reading.generation)
@@ -157,10 +163,12 @@ class Proxy:
             if admitted(fresh, request.method, checked_path(request.path)) != rule or fresh.api_origin != held.api_origin:
                 raise TokenUnavailable("The connection has just changed; repeat the call.")
             reading = await self._reader.open(fresh, asker, "proxy", (rule.scope,))
-            answer, dead = await self._sent(stack, reading, request, url)
+            answer, lives = await self._sent(stack, reading, request, url)
         await self._called(reading, asker, request, rule, answer)
-        if dead is not None:
+        if lives is not True:
             self._counted["failed"].inc()
+            if lives is None:
+                raise TokenUnavailable("The provider refused the token, and does not say whether it is dead.")
             await self._refusing.token_refused(reading.held)
             raise ReauthorizationRequired(REFUSED_BY_PROVIDER)
         await self._remember(held, answer)
@@ -173,8 +181,8 @@ class Proxy:
         self._counted["passed"].inc()
         return answer
 
-    async def _sent(self, stack: AsyncExitStack, reading: Reading, request: Request, url: str) -> tuple[Answer, Reason | None]:
-        """Send a call once; return its answer, and why the provider takes the token for dead, if it does."""
+    async def _sent(self, stack: AsyncExitStack, reading: Reading, request: Request, url: str) -> tuple[Answer, bool | None]:
+        """Send a call once; return its answer, and whether the token lives as far as that says; None: that cannot be said now."""
         provider = reading.held.provider
         headers = {
             "accept": "*/*",
@@ -185,17 +193,16 @@ class Proxy:
         }
         trusted = "/".join(url.split("/", 3)[:3]) in provider.trusts
         answer = await stack.enter_async_context(self._relay.call(request.method, url, headers, request.body, trusted=trusted))
-        flagged = isinstance(provider.auth, OAuth2) and provider.auth.success_flag
-        if answer.status is None or (answer.status != 401 and not (flagged and answer.status == 200)):  # noqa: PLR2004 - HTTP
-            return answer, None
         try:
-            body = await answer.head(LARGEST_REPLY)
+            refusal = await _refusal(provider, answer)
         except Broken as broken:
-            return Answer(None, broken.failure), None
-        if body is None or (answer.status == 200 and isinstance(provider.auth, OAuth2) and not refused(provider.auth, read(body))):  # noqa: PLR2004
-            return answer, None
-        reason = classify(provider, Step.API, answer.status, body).reason
-        return answer, reason if reason in _TOKEN_IS_DEAD else None
+            return Answer(None, broken.failure), True
+        if not refusal:
+            return answer, True
+        if not isinstance(provider.auth, OAuth2):
+            return answer, False
+        # One place may refuse what the token opens elsewhere: nobody's connection ends because of a call that somebody chose.
+        return answer, await self._speaker.lives(provider, Tokens(reading.access, None), reading.held.api_origin)
 
     async def _called(self, reading: Reading, asker: Asker, request: Request, rule: Allowance, answer: Answer) -> None:
         """Write the call down; of its path only the rule, which holds nobody's data."""
@@ -252,6 +259,18 @@ def admitted(held: Held, method: str, path: str) -> Allowance:
             raise NotAllowed("This connection only observes; its user can consent to more.")
         raise ApprovalRequired
     return within[0]
+
+
+async def _refusal(provider: Provider, answer: Answer) -> bool:
+    """Tell whether an answer says that the token is refused; its body is passed on all the same. Raises `Broken`."""
+    auth = provider.auth
+    flagged = isinstance(auth, OAuth2) and bool(auth.success_flag)
+    if answer.status is None or (answer.status != HTTPStatus.UNAUTHORIZED and not (flagged and answer.status == HTTPStatus.OK)):
+        return False
+    body = await answer.head(LARGEST_REPLY)
+    if body is None or (answer.status == HTTPStatus.OK and isinstance(auth, OAuth2) and not refused(auth, read(body))):
+        return False
+    return classify(provider, Step.API, answer.status, body).reason in _TOKEN_REFUSED
 
 
 def _unsaid(held: Held) -> frozenset[str]:

@@ -225,6 +225,7 @@ class Renewing:
     def __init__(self, zoom: Authority, refusals: int, answer: bytes) -> None:
         self.refusals, self.good = refusals, answer
         self.seen = api_of(zoom, self.answer)
+        zoom.live.clear()
 
     def answer(self, request: Received) -> bytes:
         del request
@@ -256,6 +257,18 @@ async def test_a_refused_token_is_renewed_once_and_a_safe_call_made_again(
     answer = await acme("GET", proxied(connection, "/meetings/1"))
     assert (answer.status_code, answer.text, refresher.asked, len(provider.seen)) == (200, "ok", [1], 2)
     assert [entry["detail"]["status"] for entry in await entries(acme, "provider.called")] == [200, 401]
+
+
+async def test_a_place_that_refuses_a_live_token_costs_nobody_the_connection(
+    app: App, acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection
+) -> None:
+    connection = await connected(acme, browser, zoom)
+    app.proxy._refresher = refresher = Refresher(app, owner)
+    seen = api_of(zoom, lambda _: reply(401, {"code": 124, "message": "Invalid access token."}))
+    answer = await acme("GET", proxied(connection, "/meetings/1"))
+    assert (answer.status_code, answer.headers[RELAYED], len(seen), refresher.asked) == (401, "1", 1, [])
+    shown = (await acme("GET", f"/v1/connections/{connection['connection_id']}")).json()
+    assert shown["status"] == "active"
 
 
 async def test_a_token_that_is_refused_after_its_renewal_needs_the_user(
