@@ -60,6 +60,6 @@ def framed(title: str, inner: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
-        f"<small>A stand-in on this machine: no real account is touched.</small>{inner}</body></html>"
+        f"<style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
+        f"<small>A stand-in on this machine: no real account is touched.</small>{inner}</main></body></html>"
     )
