@@ -19,7 +19,16 @@ from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import INDEX, GrantSeal
 from customhouse.connections.users import User
 from customhouse.db import Database, Executor, Row
-from customhouse.errors import Conflict, CredentialRefused, Fault, Invalid, NotFound, ProviderUnavailable
+from customhouse.errors import (
+    Conflict,
+    CredentialRefused,
+    CustomhouseError,
+    DatabaseUnavailable,
+    Fault,
+    Invalid,
+    NotFound,
+    ProviderUnavailable,
+)
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import Provider, RestrictedKey
 from customhouse.tenants.idempotency import Once
@@ -132,7 +141,12 @@ class PastedKeys:
                     await self._put_key(conn, seal, proved, wish.api_key, 1)
                     key_id = await self._put_inbound(conn, seal, wish.webhook_secret)
                     await self._record_made(conn, tenant, connection_id, proved, origin)
-        except BaseException:
+        except DatabaseUnavailable:
+            # The reply to the commit may have been lost: a key is destroyed only where it is certain that nothing is sealed under it.
+            if not await self._came_to_be(tenant, connection_id):
+                raise
+            return await self._again(tenant, connection_id)
+        except CustomhouseError:
             await self._vault.destroy_connection_key(tenant, connection_id)
             raise
         if earlier is None:
@@ -270,6 +284,10 @@ class PastedKeys:
         sealed = seal.seal("connection_secrets", "sealed", key_id, secret.reveal())
         await conn.execute(KEYS["insert_inbound_secret"], seal.tenant_id, seal.connection_id, key_id, sealed, self._clock.now())
         return key_id
+
+    async def _came_to_be(self, tenant: TenantId, connection_id: UUID) -> bool:
+        async with self._database.transaction(tenant) as conn:
+            return await conn.fetchrow(SQL["connection"], tenant, connection_id) is not None
 
     async def _again(self, tenant: TenantId, connection_id: UUID) -> Kept:
         async with self._database.transaction(tenant) as conn:

@@ -11,19 +11,29 @@ import asyncpg
 import pytest
 
 from customhouse.app import App
+from customhouse.audit.log import SYSTEM, Origin
+from customhouse.config import load
+from customhouse.connections.pasting import Pasting
+from customhouse.connections.reading import Asker
 from customhouse.connections.tokens import check_guard
 from customhouse.providers.catalogue import Catalogue
+from customhouse.types import Secret, TenantId
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.stripe import keys
 from customhouse_sandbox.stripe.vendor import FACTS
 from tests.canaries import traces
+from tests.conftest import NOT_REPEATED, Server
+from tests.conftest import running as in_process
 from tests.integration.connections.conftest import PUBLIC
 from tests.integration.connections.sandboxed import sealed_tokens, settle_in
 from tests.integration.web.conftest import Api, make_tenant, problem
 from tests.sandboxes import NEEDED, Sandbox, running, stripe_key
+from tests.scenes import still
+from tests.wire import wire
 
 pytestmark = pytest.mark.anyio
 
+ACME = TenantId("acme")
 PROVIDER = "stripe"
 SIGNS = "whsec_Canary0123456789abcdefCanary"
 WANTED = [scope.name for scope in Catalogue().get(PROVIDER).scopes]
@@ -135,6 +145,33 @@ async def test_the_same_key_pasted_twice_at_once_makes_one_connection(acme: Api,
     assert sorted(one.status_code for one in answers) == [201, 409, 409]
     assert await owner.fetchval("select count(*) from pasted_keys") == 1
     assert await owner.fetchval("select count(*) from data_keys where purpose = 'connection' and state <> 'destroyed'") == 1
+
+
+async def test_a_commit_whose_reply_was_lost_leaves_a_connection_that_works(
+    environ: dict[str, str], database_server: Server, sandbox: Sandbox, owner: asyncpg.Connection
+) -> None:
+    async with wire(database_server.app) as line:
+        settings = load(environ | {"CUSTOMHOUSE_DATABASE_URL": line.leads(database_server.app)})
+        async with in_process(settings) as app:
+            await app.tenants.create(ACME, "Acme", SYSTEM, NOT_REPEATED)
+            first, key = (Secret(stripe_key(sandbox)[1].encode()) for _ in range(2))
+            await app.pasted_keys.paste(ACME, Pasting(PROVIDER, first), SYSTEM, NOT_REPEATED)
+            await still(app, "jobs", "claims", "presence", "health", "keys")
+            before = len(line.ran)
+
+            async def lose_the_commit() -> None:
+                while not any("insert into pasted_keys" in one for one in line.ran[before:]):
+                    await asyncio.sleep(0)
+                line.losing = b"COMMIT;"
+
+            losing = asyncio.create_task(lose_the_commit())
+            kept = await app.pasted_keys.paste(ACME, Pasting(PROVIDER, key), SYSTEM, NOT_REPEATED)
+            await losing
+            assert line.lost == 1
+            asker = Asker(Origin("api_key", "key_test", "req_test"), ACME)
+            assert (await app.reader.token(ACME, kept.connection_id, asker, "proxy")).access == key
+    assert await owner.fetchval("select count(*) from connections") == 2
+    assert await owner.fetchval("select count(*) from data_keys where purpose = 'connection' and state <> 'destroyed'") == 2
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
