@@ -1,4 +1,4 @@
-"""Write `docs/images/consent-{light,dark}.png`: the consent page as a person sees it.
+"""Write `docs/images/{consent,receipt}-{light,dark}.png`: the consent page and a receipt as a person sees them.
 
 .venv/bin/python -m tests.browser.screenshots
 """
@@ -9,21 +9,26 @@ import asyncio
 import os
 import socket
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from uuid import UUID
 
 from customhouse.app import EMBEDDED_LOGIN, App, Store
 from customhouse.audit.log import SYSTEM
 from customhouse.config import load
+from customhouse.connections.receipts import Receipt, instructions
 from customhouse.connections.sessions import Invitation
 from customhouse.connections.users import user_of
 from customhouse.db import Migrator
 from customhouse.embedded.throwaway import throwaway_cluster
+from customhouse.providers.catalogue import Catalogue
 from customhouse.sql.migrate import migrate
 from customhouse.tenants.idempotency import Once
 from customhouse.types import Secret, TenantId
 from customhouse.web.asgi import create
+from customhouse.web.receipts import receipt_page
 from customhouse.web.server import listening
 from tests.browser.chromium import SCHEMES, chromium, fresh
 
@@ -31,6 +36,32 @@ IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 _NOT_REPEATED: Final = Once(None, b"")
 _ACME: Final = TenantId("acme")
 _PROVIDERS: Final = '[google-calendar]\nclient_id = "shown-nowhere"\nclient_secret = {env = "SCREENSHOT_SECRET"}\n'
+
+
+_AT: Final = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
+_WAITS: Final = Receipt(
+    connection_id=UUID("019aab6c-8d37-7c6e-b3f0-2f3a4b5c6d7e"),
+    version=3,
+    provider="google-calendar",
+    reason="requested",
+    operation_id=None,
+    status="pending",
+    verified=False,
+    attempts=2,
+    shared=False,
+    tokens_destroyed=False,
+    key_destroyed=False,
+    escrow_until=_AT + timedelta(days=7),
+    actions_cancelled=1,
+    deliveries_cancelled=0,
+    subscriptions_ended=0,
+    notified=True,
+    instructions=instructions(Catalogue().get("google-calendar"), "pending", shared=False),
+    audit_entry_id=UUID("019aab6c-8d40-7d11-9c5e-6a7b8c9d0e1f"),
+    at=_AT,
+    updated_at=_AT + timedelta(minutes=6),
+)
+"""A provider that was not seen to have done it yet."""
 
 
 async def main(owner: str, service: str, folder: Path) -> None:
@@ -64,7 +95,9 @@ async def main(owner: str, service: str, folder: Path) -> None:
                     page = await profile.new_page()
                     await page.goto(made.link)
                     await page.screenshot(path=IMAGES / f"consent-{scheme}.png", full_page=True)
-                    sys.stdout.write(f"docs/images/consent-{scheme}.png written\n")
+                    await page.set_content(bytes(receipt_page(_WAITS, "Google Calendar").body).decode())
+                    await page.screenshot(path=IMAGES / f"receipt-{scheme}.png", full_page=True)
+                    sys.stdout.write(f"docs/images/{{consent,receipt}}-{scheme}.png written\n")
     finally:
         await app.stop()
 

@@ -18,6 +18,7 @@ from customhouse.connections.ports import (
     PAUSED,
     REAUTHORIZE,
     REFUSED,
+    REVOCATION_ENDED,
     Announce,
 )
 from customhouse.connections.tokens import GrantSeal, unpack
@@ -41,6 +42,7 @@ _KINDS: Final = {
     DISCONNECTED: "connection.disconnected",
     DORMANT: "connection.dormant",
     PAUSED: "connection.paused",
+    REVOCATION_ENDED: "connection.not_withdrawn",
 }
 _BEHIND_THEIR_BACK: Final = frozenset({"other_user", "not_confirmed", "scope_wider", "scope_forbidden", "other_account"})
 """Refusals after something was granted. Of the others, whoever sat there was told by the page."""
@@ -104,6 +106,8 @@ def _concerns_the_user(event_type: str, data: Mapping[str, Json]) -> bool:
     if event_type == CHANGED:
         changed = data.get("changed")
         return isinstance(changed, list) and "grant" in changed
+    if event_type == REVOCATION_ENDED:
+        return data.get("status") == "failed"
     return event_type != REFUSED or data.get("reason") in _BEHIND_THEIR_BACK
 
 

@@ -85,6 +85,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         "If this was not you, tell the administrator of the application.",
         _WHY,
     ),
+    "connection.not_withdrawn": Kind(
+        "A provider did not withdraw a permission of yours",
+        "A connection of yours was ended, and nothing is left of it here; but its provider was not seen to withdraw the permission.",
+        "Remove the application in the settings of your account at the provider.",
+        _ABOUT,
+    ),
     "connection.disconnected": Kind(
         "A connection of yours was ended",
         "A connection of yours was ended, and the keys to what was stored for it were destroyed.",

@@ -96,7 +96,9 @@ class Door:
             self._traffic.leave(call, scope["method"], began)
 
     def _answering(self, call: Call, send: Send, *, private: bool) -> Send:
-        added = [(b"x-request-id", call.request_id.encode()), *(self._private if private else self._open)]
+        added = [(b"x-request-id", call.request_id.encode()), *self._open]
+        if private:
+            added.append(_SECRET)
         if call.correlation_id is not None:
             added.append((b"x-correlation-id", call.correlation_id.encode()))
 
@@ -105,7 +107,7 @@ class Door:
                 call.started = True
                 call.status = message["status"]
                 headers = message["headers"]
-                if not private and all(name != _POLICY for name, _ in headers):
+                if all(name != _POLICY for name, _ in headers):
                     headers = [*headers, _CLOSED]
                 message = {"type": "http.response.start", "status": call.status, "headers": [*headers, *added]}
             else:

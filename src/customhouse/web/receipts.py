@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from fastapi import Query, Request, Response
 
 from customhouse import ids
 from customhouse.canonical import dump, dump_sorted
-from customhouse.clock import rfc3339
 from customhouse.connections.receipts import SIGNED, Receipt
 from customhouse.crypto import statements
 from customhouse.crypto.envelope import RecordKey
@@ -126,5 +125,21 @@ def _page(request: Request, receipt: Receipt) -> Response:
     try:
         name = app_of(request).catalogue.get(receipt.provider).name
     except NotFound:
-        name = receipt.provider
-    return page("receipt.html", receipt=receipt, document=receipt.document(TenantId("")), provider=name, at=rfc3339(receipt.at))
+        name = receipt.provider.capitalize()
+    return receipt_page(receipt, name)
+
+
+def receipt_page(receipt: Receipt, provider: str) -> Response:
+    """Return the page of a receipt; `provider` is what people call it."""
+    return page(
+        "receipt.html",
+        receipt=receipt,
+        document=receipt.document(TenantId("")),
+        provider=provider,
+        granted=receipt.provider != PROVIDER,
+        spoken=_spoken,
+    )
+
+
+def _spoken(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%d %B %Y, %H:%M} UTC".removeprefix("0")

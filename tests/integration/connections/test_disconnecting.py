@@ -195,6 +195,8 @@ async def test_a_provider_that_says_yes_and_revokes_nothing_is_not_believed(
     assert desk.live("ada"), "the receipt does not claim what is not so"
     await receiver.wait_for(1)
     assert b'"status":"failed"' in receiver.received[0].body
+    notices = (await desk.api("GET", "/v1/notices")).json()["data"]
+    assert [one["kind"] for one in notices][:2] == ["connection.not_withdrawn", "connection.disconnected"]
 
 
 @pytest.mark.parametrize("provider", RENEWED)
@@ -236,6 +238,15 @@ async def test_a_disconnect_works_while_the_key_service_is_away(desk: Desk, app:
     assert (await receipt_of(desk, made))["revocation"] == {"status": "revoked", "verified": True, "attempts": 1}
     assert desk.live("ada") == set()
     await nothing_left(owner)
+
+
+@pytest.mark.parametrize("provider", ["zoom"])
+async def test_a_host_that_disconnects_while_the_key_service_is_away_gets_its_receipt(desk: Desk, app: App, keys: Switchable) -> None:
+    made = await desk.connected()
+    keys.away = True
+    app.vault._expel(ACME)
+    receipt = await ended(desk, made)
+    assert (receipt["revocation"]["status"], receipt["tokens_destroyed"], receipt["notified"]) == ("pending", False, True)
 
 
 @pytest.mark.parametrize("provider", SHARED)
