@@ -7,24 +7,33 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
+from rich.console import Console
 
 from customhouse import ids
-from customhouse.app import App, Store
+from customhouse.app import App, Store, key_service
 from customhouse.audit.log import SYSTEM
-from customhouse.connections.places import GRANTS
+from customhouse.cli.keys import Run, progress
+from customhouse.cli.keys_shown import Pace
+from customhouse.clock import SystemClock
+from customhouse.connections.places import GRANTS, HELD_TENANT_KEYS
 from customhouse.connections.tokens import GrantSeal
+from customhouse.db import Database
 from customhouse.errors import DatabaseRefused, KeyDestroyed, KeyServiceUnavailable, Unsealable
+from customhouse.failpoints import Failpoints
 from customhouse.jobs.upkeep import upkeep_partitions
 from customhouse.outbound.places import ENDPOINTS
 from customhouse.types import PLATFORM, TenantId
+from customhouse.vault.rotating import Rotating
 from customhouse.vault.steps import Kind, Outlook, Step
 from tests.conftest import NOT_REPEATED
+from tests.integration.outbound.test_outages import Switchable
 from tests.scenes import connect
 
 pytestmark = pytest.mark.anyio
@@ -548,3 +557,93 @@ async def test_every_declared_column_refuses_ended_keys(scene: Scene) -> None:
     )
     guarded = {(row["name"], column) for row in rows for column in row["args"].split("\\000")}
     assert {(table.name, column) for table in (*GRANTS, *ENDPOINTS) for column in table.columns} <= guarded
+
+
+async def test_a_key_service_that_goes_away_stops_a_rotation_and_loses_nothing(
+    settings: Any, owner: asyncpg.Connection, scene: Scene
+) -> None:
+    connections = [(tenant, await scene.grant(tenant)) for tenant in (ACME, OTHER)]
+    keys = Switchable(key_service(settings))
+    database = await Database.connect(settings.database_url, size=5)
+    app = App(settings, database, keys, scene.clock)
+    scene.others.append(app)
+    rotating = app.rotating
+
+    async def away_after_the_first(step: Step, _count: int) -> None:
+        keys.away = keys.away or step is Step.TENANT_KEYS_MADE
+
+    scene.clock.seconds += 1
+    begun = await rotating.begin(Kind.ALL, None, scene.clock.now())
+    with pytest.raises(KeyServiceUnavailable):
+        await rotating.make(begun, away_after_the_first)
+    keys.away = False
+    for tenant, connection_id in connections:
+        await scene.opens(tenant, connection_id)
+    again = await rotating.begin(Kind.ALL, None, scene.clock.now())
+    assert again.rotation_id == begun.rotation_id
+    await rotating.make(again, unheard)
+    for expected in ("retired", "destroyed"):
+        scene.wait()
+        keys.away = True
+        if expected == "destroyed":
+            with pytest.raises(KeyServiceUnavailable):
+                await rotating.advance(None, unheard)
+        keys.away = False
+        for tenant, connection_id in connections:
+            await scene.opens(tenant, connection_id)
+        await rotating.advance(None, unheard)
+        for tenant, connection_id in connections:
+            await scene.opens(tenant, connection_id)
+            assert await scene.states(tenant, connection_id) == [expected, "active"]
+    assert await rotating.outlook(None) == Outlook(0, 0, 0, None)
+
+
+async def test_the_command_waits_until_everybody_knows_and_shows_how_far_it_is(scene: Scene) -> None:
+    connections = [await scene.grant(ACME) for _ in range(3)]
+    app, clock, wait = scene.app, SystemClock(), timedelta(seconds=1.2)
+    rotating = Rotating(
+        app.database,
+        app.vault.opener,
+        app._witness,
+        clock,
+        (*GRANTS, *ENDPOINTS),
+        HELD_TENANT_KEYS,
+        Failpoints(),
+        environment="dev",
+        wait=wait,
+    )
+    run = Run(rotating, clock, ACME, Pace(1000))
+    shown = StringIO()
+    began = clock.now()
+    async with progress(Console(file=shown, force_terminal=True, width=120), shown=True) as bars:
+        await run.make(await rotating.begin(Kind.ALL, ACME, began), bars)
+        outlook = await run.wait(bars, patient=True)
+    assert outlook == Outlook(0, 0, 0, None)
+    assert clock.now() - began >= 2 * wait
+    assert run.counts[Step.ENDED] == 3
+    assert run.counts[Step.TENANT_KEYS_ENDED] == 1
+    for connection_id in connections:
+        assert await scene.states(ACME, connection_id) == ["destroyed", "active"]
+    for words in ("making new keys", "taking over", "sealing anew, ending the old keys", "when every process knows", "3/3"):
+        assert words in shown.getvalue()
+
+
+async def test_the_command_does_not_wait_for_what_does_not_open(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = await scene.grant(ACME)
+    await scene.owner.execute(
+        "update integration_tokens set access_sealed = substring(access_sealed for 85) where connection_id = $1", broken
+    )
+    rotation = await scene.app.rotating.begin(Kind.CONNECTION, ACME, scene.clock.now() + timedelta(seconds=1))
+    run = Run(scene.app.rotating, scene.clock, ACME, Pace(None))
+    await run.make(rotation, None)
+    scene.wait()
+    await scene.app.rotating.advance(ACME, unheard)
+    scene.wait()
+    outlook = await run.wait(None, patient=True)
+    assert (outlook.replaced, outlook.overdue, outlook.due_at) == (1, 1, None)
+    run.report(rotation, outlook, as_json=False)
+    said = capsys.readouterr()
+    assert "1 replaced are still needed" in said.out
+    assert "Something does not open" in said.err
+    found = await scene.app.counting.count(ACME, timedelta(days=365))
+    assert [one.held_by for one in found.held] == [("integration_tokens",)]

@@ -18,11 +18,12 @@ from customhouse.app import App
 from customhouse.cli.keys_shown import Pace, picture
 from customhouse.cli.keys_shown import as_json as inventory_as_json
 from customhouse.cli.surroundings import AsJson, Dev, aside, opened, quiet_logs, say_json, settings
-from customhouse.clock import rfc3339
+from customhouse.clock import Clock, rfc3339
 from customhouse.config.values import duration
 from customhouse.errors import NotFound
 from customhouse.tenants.store import tenant_id_of
 from customhouse.types import Json, TenantId
+from customhouse.vault.rotating import Rotating
 from customhouse.vault.steps import Kind, Outlook, Rotation, Step
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -89,11 +90,11 @@ def rotate_keys(
     async def work() -> int:
         async with opened(settings(dev=dev)) as service:
             await _must_exist(service, whose)
-            run = _Run(service, whose, Pace(rate))
+            run = Run(service.rotating, service.clock, whose, Pace(rate))
             rotation = await service.rotating.begin(kind, whose, service.clock.now() - age)
             if rotation.resumed:
                 aside(f"Going on with the rotation that was begun at {rfc3339(rotation.started_at)}.")
-            async with _bars(shown=not as_json) as bars:
+            async with progress(Console(stderr=True), shown=not as_json) as bars:
                 await run.make(rotation, bars)
                 outlook = await run.wait(bars, patient=not no_wait)
         run.report(rotation, outlook, as_json=as_json)
@@ -102,12 +103,13 @@ def rotate_keys(
     raise typer.Exit(asyncio.run(work()))
 
 
-class _Run:
+class Run:
     """One call of `rotate`."""
 
-    def __init__(self, service: App, tenant: TenantId | None, pace: Pace) -> None:
-        self._rotating = service.rotating
-        self._clock = service.clock
+    def __init__(self, rotating: Rotating, clock: Clock, tenant: TenantId | None, pace: Pace) -> None:
+        """Take what rotates, the time, whose keys, and how fast."""
+        self._rotating = rotating
+        self._clock = clock
         self._tenant = tenant
         self._pace = pace
         self.counts: dict[Step, int] = {}
@@ -213,8 +215,8 @@ class Teller:
 
 
 @asynccontextmanager
-async def _bars(*, shown: bool) -> AsyncIterator[Progress | None]:
-    console = Console(stderr=True)
+async def progress(console: Console, *, shown: bool) -> AsyncIterator[Progress | None]:
+    """Show bars, where there is a terminal and somebody wants to see them."""
     if not shown or not console.is_terminal:
         yield None
         return

@@ -25,13 +25,18 @@ class Pace:
         self._clock = clock or SystemClock()
         self._next: float | None = None
 
+    @property
+    def ahead(self) -> float:
+        """Seconds until the next thing may be done."""
+        return 0.0 if self._next is None else max(0.0, self._next - self._clock.monotonic())
+
     async def after(self, count: int) -> None:
         """Wait as long as so many take."""
         if self._rate is None:
             return
         now = self._clock.monotonic()
         self._next = max(now, self._next or now) + count / self._rate
-        await asyncio.sleep(max(0.0, self._next - now))
+        await asyncio.sleep(self.ahead)
 
 
 def picture(found: Inventory, outlook: Outlook, older_than: timedelta, now: datetime) -> str:

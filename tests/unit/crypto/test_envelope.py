@@ -203,3 +203,23 @@ def test_a_key_shows_its_id_only() -> None:
 def test_a_key_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(CustomhouseError):
         RecordKey(uuid4(), Secret(bytes(length)))
+
+
+@given(st.integers(1, 4), st.integers(0, 4), st.binary(max_size=64))
+def test_a_key_opens_what_it_or_one_of_its_others_sealed_and_nothing_else(others: int, by: int, plaintext: bytes) -> None:
+    keys = [RecordKey(UUID(int=number + 1), Secret(bytes([number]) * 32)) for number in range(6)]
+    held = RecordKey(keys[0].key_id, keys[0].material, tuple(keys[1 : others + 1]))
+    sealed = seal(keys[by], PLACE, plaintext)
+    if by <= others:
+        assert open_sealed(held, PLACE, sealed) == plaintext
+        with pytest.raises(Unsealable):
+            open_sealed(RecordKey(held.key_id, held.material), PLACE, sealed if by else sealed[:-1])
+    else:
+        with pytest.raises(Unsealable):
+            open_sealed(held, PLACE, sealed)
+    # It seals with its own alone.
+    assert key_id_of(seal(held, PLACE, plaintext)) == held.key_id
+    lying = sealed[:1] + held.others[0].key_id.bytes + sealed[17:]
+    if by != 1:
+        with pytest.raises(Unsealable):
+            open_sealed(held, PLACE, lying)
