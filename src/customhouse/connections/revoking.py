@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,8 +39,8 @@ _CLAIM: Final = timedelta(minutes=2)
 _LONGEST_PAUSE: Final = timedelta(hours=6)
 HELD_FOR: Final = timedelta(days=7)
 _TABLE: Final = "revocation_escrow"
-_MOST_FRESH: Final = 256
-"""Seals of what was just put into escrow: `end` comes next, and the connection's key may have been destroyed in between."""
+_FRESH_SECONDS: Final = 30.0
+"""For how long the seal of what was just put into escrow is at hand: no longer than the vault keeps any key."""
 _SHARED: Final = frozenset({Extent.GRANT, Extent.PROJECT, Extent.INSTALLATION})
 """What these end, other connections of the account may stand on."""
 
@@ -104,7 +104,7 @@ class Revoker:
         self._announce = announce
         self._failpoints = failpoints
         self._subscriptions = subscriptions
-        self._fresh: OrderedDict[UUID, GrantSeal] = OrderedDict()
+        self._fresh: dict[UUID, GrantSeal] = {}
 
     @property
     def ends_subscriptions(self) -> bool:
@@ -131,9 +131,9 @@ class Revoker:
             unwanted.seal.key.key_id,
             None,
         )
+        # `end` comes next, and the connection's key may have been destroyed in between.
         self._fresh[revocation_id] = unwanted.seal
-        while len(self._fresh) > _MOST_FRESH:
-            self._fresh.popitem(last=False)
+        asyncio.get_running_loop().call_later(_FRESH_SECONDS, self._fresh.pop, revocation_id, None)
         return revocation_id
 
     async def end_due(self) -> None:

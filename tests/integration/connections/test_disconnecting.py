@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -16,15 +17,18 @@ from customhouse.app import App, key_service
 from customhouse.audit.log import SYSTEM
 from customhouse.config import Settings
 from customhouse.connections.receipts import SIGNED
+from customhouse.connections.revoking import Settled, Unwanted
+from customhouse.connections.tokens import GrantSeal
 from customhouse.crypto import statements
 from customhouse.db import Database
 from customhouse.providers.catalogue import Catalogue
+from customhouse.providers.manifest import Provider
 from customhouse.providers.vocabulary import Extent, Rotation
-from customhouse.types import TenantId
+from customhouse.types import Secret, TenantId
 from customhouse.web.receipts import KEYS
 from customhouse_sandbox.faults import FaultKind, Operation
 from tests.integration.connections.conftest import PUBLIC, Browser
-from tests.integration.connections.sandboxed import PROVIDERS, Desk, settle_in
+from tests.integration.connections.sandboxed import PROVIDERS, Desk, sealed_tokens, settle_in
 from tests.integration.outbound.test_outages import Switchable
 from tests.integration.web.conftest import Api, problem
 from tests.receivers import Recorder
@@ -341,6 +345,41 @@ async def test_tokens_that_nobody_can_open_end_with_the_truth(desk: Desk, owner:
     assert receipt["revocation"] == {"status": "failed", "verified": False, "attempts": 0}
     assert (receipt["tokens_destroyed"], receipt["key_destroyed"]) == (True, True)
     assert receipt["instructions"]
+
+
+@pytest.mark.parametrize("provider", ["zoom", "microsoft-teams"])
+async def test_subscriptions_at_the_provider_end_while_there_is_a_token(desk: Desk, app: App, owner: asyncpg.Connection) -> None:
+    """Also where a grant cannot be ended: then the token is destroyed once they are."""
+    opened: list[bool] = []
+
+    async def unsubscribe(tenant: TenantId, connection_id: UUID, provider: Provider, access: Secret, api_origin: str | None) -> int:
+        assert (tenant, provider.id, ids.show("con", connection_id)) == (ACME, desk.provider, made["connection_id"])
+        assert api_origin is None or api_origin.startswith("http")
+        opened.append(desk.sandbox.is_live(access.reveal().decode()))
+        return 2
+
+    app.revoker._subscriptions = [unsubscribe]
+    made = await desk.connected()
+    receipt = await ended(desk, made)
+    assert (opened, receipt["subscriptions_ended"]) == ([True], 2)
+    supported = desk.manifest.oauth2.revocation.supported
+    assert receipt["revocation"]["status"] == ("revoked" if supported else "unsupported")
+    await nothing_left(owner)
+
+
+@pytest.mark.parametrize("provider", ["zoom"])
+async def test_a_grant_that_came_when_its_key_was_destroyed_is_ended_all_the_same(desk: Desk, app: App, owner: asyncpg.Connection) -> None:
+    """A renewal that was under way while somebody disconnected: its tokens are in memory, and what sealed them is gone."""
+    made = await desk.connected()
+    connection_id = ids.parse("con", made["connection_id"])
+    held, _ = await sealed_tokens(app, made["connection_id"])
+    seal = GrantSeal(app.vault.environment, ACME, connection_id, await app.vault.connection_key(ACME, connection_id))
+    await app.vault.destroy_connection_key(ACME, connection_id)
+    unwanted = Unwanted(app.catalogue.get("zoom"), seal, held, "superseded", None, None, ends_key=True)
+    async with app.database.transaction(ACME) as conn:
+        revocation_id = await app.revoker.take(conn, unwanted)
+    assert await app.revoker.end(ACME, revocation_id) == Settled("revoked", verified=True, attempts=1)
+    assert desk.live("ada") == set()
 
 
 @pytest.mark.parametrize("provider", ["zoom"])
