@@ -15,6 +15,7 @@ from customhouse.audit import log, tags
 from customhouse.canonical import dump
 from customhouse.clock import Clock
 from customhouse.connections import tokens
+from customhouse.connections.declining import DECLINED
 from customhouse.connections.ports import REFUSED, Announce
 from customhouse.connections.revoking import Revoker, Unwanted
 from customhouse.connections.sessions import LIFE, Session, Sessions, origin_of
@@ -186,11 +187,15 @@ class Returning:
         async with self._database.transaction(tenant) as conn:
             locked = await conn.fetchrow(SQL["lock_session"], tenant, session_id)
             state = await conn.fetchrow(SQL["take_state"], tenant, state_hash)
-            if locked is None or state is None or locked["state"] != "authorizing":
+            declined = locked is not None and locked["reason"] == DECLINED
+            if not declined and (locked is None or state is None or locked["state"] != "authorizing"):
                 raise ConnectRefused("state_unknown")
-            reason = self._objection(provider_id, answer, browser_hash, session, state, now)
+            reason: str | None = "state_unknown"
+            if state is not None and not declined:
+                reason = self._objection(provider_id, answer, browser_hash, session, state, now)
             if reason is None:
                 assert answer.code is not None  # or there would be an objection
+                assert state is not None  # likewise
                 verifier = sealing.open("connect_states", "verifier_sealed", state_hash.hex(), state["verifier_sealed"])
                 await conn.execute(
                     SQL["begin_exchange"],
@@ -203,7 +208,8 @@ class Returning:
                 )
                 await conn.execute(SQL["set_session"], tenant, session_id, "exchanging", now + EXCHANGE_TIME)
                 return _Taken(tenant, session, row, answer.code, verifier, state["redirect_uri"], row["connection_id"])
-            await self._record_end(conn, tenant, session, row, reason)
+            if not declined:
+                await self._record_end(conn, tenant, session, row, reason)
         await self._drop_key(session, tenant, row["connection_id"])
         raise ConnectRefused(reason, _back(session), session.provider.name)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from customhouse.app import App
 from tests.authority import Authority
 from tests.integration.connections.conftest import PUBLIC, RETURN, Browser, connected, invite
 from tests.integration.web.conftest import Api, problem
@@ -119,3 +121,34 @@ async def test_a_grant_that_waits_for_its_confirmation_is_past_a_no(acme: Api, b
     assert (await browser.get(f"{CALLBACK}?{zoom.decide(await browser.consent(session['connect_url']))}")).status_code == 200
     assert (await browser.press(session["connect_url"], page, decision="decline")).status_code == 410
     assert (await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u1"})).status_code == 200
+
+
+async def test_a_no_that_is_quicker_than_the_answer_of_the_provider_leaves_nothing_of_it(
+    acme: Api, browser: Browser, zoom: Authority, app: App, owner: asyncpg.Connection
+) -> None:
+    session = await invite(acme)
+    page = await browser.get(session["connect_url"])
+    query = zoom.decide(await browser.consent(session["connect_url"]))
+
+    async def waiting(number: int) -> None:
+        """Wait until so many transactions want the session's row."""
+        async with asyncio.timeout(30):
+            while (
+                await owner.fetchval(
+                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+                )
+                < number
+            ):
+                await asyncio.sleep(0.01)
+
+    async with owner.transaction():
+        await owner.fetch("select 1 from connect_sessions for update")
+        no = asyncio.create_task(browser.press(session["connect_url"], page, decision="decline"))
+        await waiting(1)
+        back = asyncio.create_task(browser.get(f"{CALLBACK}?{query}"))
+        await waiting(2)
+    assert (await no).status_code == 200
+    assert ((await back).status_code, "state_unknown" in (await back).text, zoom.calls("/oauth/token")) == (400, True, 0)
+    assert await over(owner) == [("ended", "declined", True)]
+    keys = await owner.fetch("select state from data_keys where purpose = 'connection'")
+    assert [row["state"] for row in keys] == ["destroyed"], "the answer had one made for what it would bring"
