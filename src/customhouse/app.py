@@ -500,8 +500,8 @@ class App:
         speaker = Speaker(self.catalogue, self.patient_fetcher)
         self.brakes = Brakes(database, clock, told)
         storing = Storing(database, vault, clock, speaker, self.revoker, told, failpoints, metrics)
-        settling = Settling(database, clock, storing, self.revoker, told, self.brakes, metrics)
-        self.renewing = Renewing(database, vault, clock, self.catalogue, speaker, settling, self.brakes, failpoints, metrics)
+        self.settling = Settling(database, clock, storing, self.revoker, told, self.brakes, metrics)
+        self.renewing = Renewing(database, vault, clock, self.catalogue, speaker, self.settling, self.brakes, failpoints, metrics)
         self.refresher = Refresher(self.renewing, clock)
         self.keeping = Keeping(database, clock, self.catalogue, self.refresher, self.brakes)
 
