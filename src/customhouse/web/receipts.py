@@ -78,7 +78,12 @@ async def disconnect(connection_id: str, caller: CallerOf, tenant_id: NamedTenan
     return _shape(tenant, await caller.app.receipts.get(tenant, found))
 
 
-@ROUTES.get("/v1/connections/{connection_id}/receipt", summary="Show the receipt of a disconnect", response_model=ReceiptShape)
+@ROUTES.get(
+    "/v1/connections/{connection_id}/receipt",
+    summary="Show the receipt of a disconnect",
+    response_model=ReceiptShape,
+    responses={200: {"content": {"application/jose+json": {}, "text/html": {}}}},
+)
 @needs(Scope.CONNECTIONS_READ)
 async def get_receipt(
     connection_id: str,
@@ -101,7 +106,12 @@ async def get_receipt(
     return _shape(tenant, receipt)
 
 
-@ROUTES.get(KEYS, summary="Show the keys that receipts are signed with")
+@ROUTES.get(
+    KEYS,
+    summary="Show the keys that receipts are signed with",
+    response_class=Response,
+    responses={200: {"content": {"application/jwk-set+json": {}}}},
+)
 async def get_keys(request: Request) -> Response:
     """Show the public keys of this installation as a JSON Web Key Set (RFC 7517)."""
     keys = {"keys": [statements.public_key(await _key(request))]}

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 SEED = "4711"
 # What JSON Schema cannot say, so data that fits the description may be refused: an opaque cursor, what may be dialled, a moment in
 # the future, a period that begins before it ends, a reason that names nobody, a schema that is one, text without NUL, an identifier
-# that tells who somebody is, a connection that exists, a provider that is set up, a path that means one thing only.
+# that tells who somebody is, a connection that exists, a provider that is set up, a key that is one, a path that means one thing only.
 MORE_THAN_SCHEMA = (
     "GET /v1/api-keys",
     "GET /v1/audit",
@@ -31,6 +31,7 @@ MORE_THAN_SCHEMA = (
     "POST /v1/connections",
     "POST /v1/connect-sessions",
     "PATCH /v1/connections/{connection_id}",
+    "POST /v1/connections/{connection_id}/credentials",
     "POST /v1/connections/{connection_id}/secrets/rotate",
     "POST /v1/connections/{connection_id}/recover",
     "GET /v1/deliveries/{delivery_id}/payload",
