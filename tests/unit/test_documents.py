@@ -119,6 +119,8 @@ def test_the_figures_on_scaling_are_those_of_the_committed_runs_and_all_of_them_
     spec.loader.exec_module(script)
     page = (ROOT / "docs" / "explanation" / "scaling-out.md").read_text(encoding="utf-8")
     assert script.filled(page) == page
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "results").glob("*.json")]
-    assert {one["run"] for one in results} <= set(script.TABLES)
-    assert [one["run"] for one in results if not one["holds"]] == []
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    # Proofs, which have no table on that page.
+    proofs = {"refresh_torture", "key_rotation"}
+    assert results.keys() - proofs <= set(script.TABLES)
+    assert [name for name, one in results.items() if not one["holds"] or one.get("run", name) != name] == []
