@@ -1,25 +1,48 @@
-"""The whole way: invitation, consent page, provider, callback, confirmation, sealed grant."""
+"""What the host sees of a flow, step by step, and that its end can be told twice."""
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
-from customhouse.app import App
-from tests.authority import ZOOM, Authority
-from tests.integration.connections.conftest import PUBLIC, RETURN, Browser, connected, invite
+from customhouse.providers.catalogue import Catalogue
+from customhouse_sandbox.faults import FaultKind, Operation
+from tests.integration.connections.conftest import PUBLIC, RETURN, Browser
+from tests.integration.connections.sandboxed import PROVIDERS, USER, Desk, settle_in
 from tests.integration.web.conftest import Api
+from tests.sandboxes import Sandbox, running
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_user_connects_zoom_and_the_host_confirms(acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection) -> None:
-    session = await invite(acme, return_url=f"{RETURN}/settings?tab=integrations")
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with running(public_url=PUBLIC) as one:
+        yield one
+
+
+@pytest.fixture
+def environ(environ: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    return {**environ, "CUSTOMHOUSE_PROVIDERS_FILE": settle_in(sandbox, tmp_path, monkeypatch)}
+
+
+@pytest.fixture
+def provider() -> str:
+    return "zoom"
+
+
+@pytest.fixture
+def desk(acme: Api, browser: Browser, sandbox: Sandbox, provider: str) -> Desk:
+    return Desk(acme, browser, sandbox, provider)
+
+
+async def test_a_confirmation_says_the_same_each_time_and_the_session_forgets_the_person(desk: Desk, owner: asyncpg.Connection) -> None:
+    session = await desk.invited(return_url=f"{RETURN}/settings?tab=integrations")
     assert session["connect_url"].startswith(f"{PUBLIC}/connect/")
-    page = await browser.get(session["connect_url"])
-    assert page.status_code == 200
+    page = await desk.browser.get(session["connect_url"])
     for words in (
         "Connect Zoom",
         "Ada",
@@ -29,54 +52,39 @@ async def test_a_user_connects_zoom_and_the_host_confirms(acme: Api, browser: Br
         "It would let us write in your name.",
     ):
         assert words in page.text
-    at_provider = await browser.consent(session["connect_url"])
-    asked = {name: values[0] for name, values in parse_qs(urlsplit(at_provider).query).items()}
-    assert asked["redirect_uri"] == f"{PUBLIC}/oauth/callback/zoom"
-    assert asked["code_challenge_method"] == "S256"
-    back = await browser.get(f"/oauth/callback/zoom?{zoom.decide(at_provider)}")
-    assert back.status_code == 303, back.text
-    assert (
-        back.headers["location"] == f"{RETURN}/settings?tab=integrations&connect_session_id={session['session_id']}&connect_status=granted"
-    )
-
-    pending = (await acme("GET", "/v1/connections?provider=zoom")).json()["data"][0]
-    assert (pending["status"], pending["scopes"]["granted"], pending["account"]["id"]) == ("pending", [], None)
-    made = await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u1"})
-    assert made.status_code == 200, made.text
-    connection = made.json()
-    assert connection["connection_id"] == pending["connection_id"]
-    assert (connection["status"], connection["mode"], connection["user_id"], connection["provider"]) == ("active", "observe", "u1", "zoom")
-    assert connection["account"] == {"id": "a-1:u-1", "label": "ada@example.com"}
-    assert connection["scopes"] == {"requested": ZOOM.split(), "granted": ZOOM.split(), "missing": [], "used": []}
-    assert (connection["token"]["token_generation"], connection["grant_version"]) == (1, 1)
-    assert connection["token"]["expires_at"] is not None
-    assert (await acme("GET", f"/v1/connections/{connection['connection_id']}")).json() == connection
-    assert await owner.fetchval("select count(*) from pending_grants") == 0
+    back = await desk.returned(session)
+    query = f"tab=integrations&connect_session_id={session['session_id']}&connect_status=granted"
+    assert back.headers["location"] == f"{RETURN}/settings?{query}"
+    (pending,) = (await desk.api("GET", "/v1/connections?provider=zoom")).json()["data"]
+    made = await desk.confirmed(session)
+    assert made["connection_id"] == pending["connection_id"]
+    assert made["scopes"]["used"] == []
+    assert made["token"]["expires_at"] is not None
+    assert await desk.read(made) == made
+    assert await desk.confirmed(session) == made
     assert await owner.fetchval("select count(*) from connect_exchanges") == 0
     assert await owner.fetchval("select facts_sealed is null and state = 'confirmed' from connect_sessions")
-    again = await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u1"})
-    assert again.json() == connection
 
 
-async def test_the_ledger_tells_each_step_and_no_value(acme: Api, browser: Browser, zoom: Authority, app: App) -> None:
-    await connected(acme, browser, zoom)
-    entries = (await acme("GET", "/v1/audit?limit=100")).json()["data"]
+async def test_the_ledger_tells_each_step_and_no_value(desk: Desk, sandbox: Sandbox) -> None:
+    await desk.connected()
+    entries = (await desk.api("GET", "/v1/audit?limit=100")).json()["data"]
     told = [one["type"] for one in entries]
     steps = ["connection.created", "connect_session.granted", "connect_session.consented", "connect_session.created"]
     assert [one for one in told if one in steps] == steps
     assert next(one for one in entries if one["type"] == "connect_session.consented")["actor"]["type"] == "connect_session"
     text = str(entries)
-    assert [one for one in zoom.issued if one in text] == []
+    assert [one for one in sandbox.secrets() if one in text] == []
 
 
-async def test_fewer_scopes_make_a_degraded_connection_that_names_what_is_missing(acme: Api, browser: Browser, zoom: Authority) -> None:
-    zoom.scope = ZOOM.replace("meeting:read:past_meeting ", "")
-    made = await connected(acme, browser, zoom)
-    assert (made["status"], made["scopes"]["missing"]) == ("degraded", ["meeting:read:past_meeting"])
-    assert made["health"]["reason"] == "scopes_missing"
-
-
-async def test_a_reply_that_names_no_scopes_is_never_taken_for_as_requested(acme: Api, browser: Browser, zoom: Authority) -> None:
-    zoom.scope = None
-    made = await connected(acme, browser, zoom)
-    assert (made["status"], made["health"]["reason"], made["scopes"]["granted"]) == ("degraded", "scopes_unknown", [])
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_reply_that_names_no_scopes_is_never_taken_for_as_requested(desk: Desk, sandbox: Sandbox) -> None:
+    sandbox.order(desk.provider, FaultKind.SCOPE_MISSING, Operation.EXCHANGE)
+    made = await desk.connected()
+    manifest = Catalogue().get(desk.provider)
+    if manifest.endpoints.introspect_url:
+        # There is somebody to ask.
+        assert (made["status"], desk.fits(manifest.default_mode, made["scopes"]["granted"])) == ("active", True)
+    else:
+        assert (made["status"], made["health"]["reason"], made["scopes"]["granted"]) == ("degraded", "scopes_unknown", [])
+    assert made["user_id"] == USER
