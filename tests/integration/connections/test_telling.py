@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from customhouse.app import App
-from tests.authority import ZOOM, Authority
-from tests.integration.connections.conftest import Browser, connected, invite
+from customhouse.providers.vocabulary import Mode
+from customhouse_sandbox.faults import FaultKind, Operation
+from tests.integration.connections.conftest import PUBLIC, Browser
+from tests.integration.connections.sandboxed import Desk, settle_in
 from tests.integration.web.conftest import Api, problem
 from tests.relays import Relay, running_relay
+from tests.sandboxes import Sandbox, running
 from tests.scenes import still
 
 pytestmark = pytest.mark.anyio
@@ -26,9 +30,16 @@ def relay() -> Iterator[Relay]:
 
 
 @pytest.fixture
-def environ(environ: dict[str, str], relay: Relay) -> dict[str, str]:
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with running(public_url=PUBLIC) as one:
+        yield one
+
+
+@pytest.fixture
+def environ(environ: dict[str, str], sandbox: Sandbox, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {
         **environ,
+        "CUSTOMHOUSE_PROVIDERS_FILE": settle_in(sandbox, tmp_path, monkeypatch),
         "CUSTOMHOUSE_SMTP_URL": f"smtp://127.0.0.1:{relay.port}",
         "CUSTOMHOUSE_SMTP_FROM": "customhouse@host.example",
     }
@@ -39,6 +50,11 @@ async def app(app: App) -> App:
     """A service whose jobs run when a test says so."""
     await still(app, "jobs")
     return app
+
+
+@pytest.fixture
+def desk(acme: Api, browser: Browser, sandbox: Sandbox) -> Desk:
+    return Desk(acme, browser, sandbox, "zoom")
 
 
 async def kinds(api: Api) -> list[tuple[str, str]]:
@@ -54,8 +70,8 @@ async def mailed(app: App, relay: Relay) -> list[tuple[str, str]]:
     return [(letter["To"], letter["Subject"]) for letter in relay.letters]
 
 
-async def test_a_new_connection_is_told_to_its_user_once(app: App, acme: Api, browser: Browser, zoom: Authority, relay: Relay) -> None:
-    made = await connected(acme, browser, zoom, user=ADA)
+async def test_a_new_connection_is_told_to_its_user_once(app: App, acme: Api, desk: Desk, relay: Relay) -> None:
+    made = await desk.connected(user=ADA)
     assert await kinds(acme) == [("u1", "connection.created")]
     (notice,) = (await acme("GET", "/v1/notices?user_id=u1")).json()["data"]
     assert (notice["connection_id"], notice["detail"], notice["mail"]["status"]) == (made["connection_id"], {"provider": "zoom"}, "pending")
@@ -63,33 +79,29 @@ async def test_a_new_connection_is_told_to_its_user_once(app: App, acme: Api, br
     assert "Zoom" not in relay.received[0].decode()
 
 
-async def test_a_user_without_an_address_finds_it_in_the_inbox(
-    app: App, acme: Api, browser: Browser, zoom: Authority, relay: Relay
-) -> None:
-    await connected(acme, browser, zoom)
+async def test_a_user_without_an_address_finds_it_in_the_inbox(app: App, acme: Api, desk: Desk, relay: Relay) -> None:
+    await desk.connected()
     assert await kinds(acme) == [("u1", "connection.created")]
     assert await mailed(app, relay) == []
 
 
-async def test_less_than_was_asked_for_is_told(acme: Api, browser: Browser, zoom: Authority) -> None:
-    zoom.scope = ZOOM.replace("meeting:read:past_meeting ", "")
-    await connected(acme, browser, zoom, user=ADA)
+async def test_less_than_was_asked_for_is_told(acme: Api, desk: Desk) -> None:
+    past = "meeting:read:past_meeting"
+    await desk.connected(user=ADA, ticked=[name for name in desk.asked(Mode.OBSERVE) if name != past])
     assert await kinds(acme) == [("u1", "connection.created"), ("u1", "connection.degraded")]
 
 
-async def test_another_consent_is_told_and_a_pause_is_not(acme: Api, browser: Browser, zoom: Authority) -> None:
-    made = await connected(acme, browser, zoom, user=ADA)
+async def test_another_consent_is_told_and_a_pause_is_not(acme: Api, desk: Desk) -> None:
+    made = await desk.connected(user=ADA)
     for paused in (True, False):
         answer = await acme("PATCH", f"/v1/connections/{made['connection_id']}", {"paused": paused})
         assert answer.status_code == 200, answer.text
-    await connected(acme, browser, zoom, user=ADA, connection_id=made["connection_id"])
+    await desk.connected(user=ADA, connection_id=made["connection_id"])
     assert await kinds(acme) == [("u1", "connection.created"), ("u1", "connection.renewed")]
 
 
-async def test_the_need_of_a_new_consent_is_told_once(
-    app: App, acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection, relay: Relay
-) -> None:
-    await connected(acme, browser, zoom, user=ADA)
+async def test_the_need_of_a_new_consent_is_told_once(app: App, acme: Api, desk: Desk, owner: asyncpg.Connection, relay: Relay) -> None:
+    await desk.connected(user=ADA)
     await mailed(app, relay)
     await owner.execute("update connection_grants set requested = requested[2:]")
     for _ in range(2):
@@ -98,31 +110,26 @@ async def test_the_need_of_a_new_consent_is_told_once(
     assert (await mailed(app, relay))[1:] == [("ada@example.com", "A connection of yours needs your consent")]
 
 
-async def test_the_end_of_a_connection_is_told(app: App, acme: Api, browser: Browser, zoom: Authority, relay: Relay) -> None:
-    made = await connected(acme, browser, zoom, user=ADA)
+async def test_the_end_of_a_connection_is_told(app: App, acme: Api, desk: Desk, relay: Relay) -> None:
+    made = await desk.connected(user=ADA)
     assert (await acme("DELETE", f"/v1/connections/{made['connection_id']}")).status_code == 200
     assert (await kinds(acme))[1:] == [("u1", "connection.disconnected")]
     assert (await mailed(app, relay))[1:] == [("ada@example.com", "A connection of yours was ended")]
 
 
-async def test_a_grant_that_another_user_brought_back_is_told_to_the_one_who_was_invited(
-    acme: Api, browser: Browser, zoom: Authority
-) -> None:
-    session = await invite(acme, user=ADA)
-    await browser.get(f"/oauth/callback/zoom?{zoom.decide(await browser.consent(session['connect_url']))}")
+async def test_a_grant_that_another_user_brought_back_is_told_to_the_one_who_was_invited(acme: Api, desk: Desk) -> None:
+    session = await desk.invited(user=ADA)
+    await desk.returned(session)
     problem(await acme("POST", f"/v1/connect-sessions/{session['session_id']}/confirm", {"user_id": "u2"}), 409, "user_mismatch")
     assert await kinds(acme) == [("u1", "connection.refused")]
 
 
-async def test_a_refusal_at_the_provider_needs_no_notice(acme: Api, browser: Browser, zoom: Authority) -> None:
-    session = await invite(acme, user=ADA)
-    query = zoom.decide(await browser.consent(session["connect_url"]), code=None, error="access_denied")
-    await browser.get(f"/oauth/callback/zoom?{query}")
+async def test_a_refusal_at_the_provider_needs_no_notice(acme: Api, desk: Desk) -> None:
+    await desk.returned(await desk.invited(user=ADA), decision="deny")
     assert await kinds(acme) == []
 
 
-async def test_wider_scopes_are_told_to_the_user_whose_grant_was_refused(acme: Api, browser: Browser, zoom: Authority) -> None:
-    zoom.scope = f"{ZOOM} meeting:write:meeting"
-    session = await invite(acme, user=ADA)
-    await browser.get(f"/oauth/callback/zoom?{zoom.decide(await browser.consent(session['connect_url']))}")
+async def test_wider_scopes_are_told_to_the_user_whose_grant_was_refused(acme: Api, desk: Desk, sandbox: Sandbox) -> None:
+    sandbox.order("zoom", FaultKind.SCOPE_MORE, Operation.EXCHANGE, scopes=["meeting:write:meeting"])
+    await desk.returned(await desk.invited(user=ADA))
     assert await kinds(acme) == [("u1", "connection.refused")]
