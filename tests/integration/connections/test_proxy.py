@@ -14,6 +14,7 @@ from customhouse.app import App
 from customhouse.config import Address
 from customhouse.egress.relaying import Relay
 from tests.authority import Authority, reply
+from tests.canaries import traces
 from tests.integration.connections.conftest import Browser, connected
 from tests.integration.connections.test_reading import entries
 from tests.integration.web.conftest import Api, make_tenant, problem
@@ -387,3 +388,40 @@ async def test_the_answer_to_head_has_no_body(acme: Api, browser: Browser, zoom:
     answer = await acme("HEAD", proxied(connection, "/api/x"))
     assert (answer.status_code, answer.headers["content-length"], answer.content) == (200, "1234", b"")
     assert (await acme("GET", "/healthz")).status_code == 200
+
+
+async def test_neither_a_token_nor_what_stands_in_a_path_is_in_any_log_table_or_metric(
+    app: App, acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R8, R9: the ledger names rules; whoever is looked for in a path or query is nobody's business."""
+    connection = await connected(acme, browser, zoom)
+    person, subject, said = "grace.hopper.canary@example.com", "Canary-Subject-4711-0815", "Canary-Body-4711-0815"
+    api_of(zoom, lambda request: status(200 if "ok" in request.path else 500, body=said.encode()))
+    token = (await acme("POST", f"/v1/connections/{connection['connection_id']}/access-token")).json()["access_token"]
+    assert token in zoom.live
+    for method, path in (
+        ("GET", f"/meetings/{person}?q={subject}&ok=1"),
+        ("GET", f"/meetings/{person}?q={subject}"),
+        ("GET", f"/meetings/{person};x?q={subject}"),
+        ("GET", f"/nothing/{person}?q={subject}"),
+        ("POST", f"/meetings/{person}"),
+    ):
+        await acme(method, proxied(connection, path), **({"content": said.encode()} if method == "POST" else {}))
+    api_of(zoom, lambda _: said.encode() + b"\r\n\r\n")
+    problem(await acme("GET", proxied(connection, f"/meetings/{person}")), 502, "provider_silent")
+    printed = capsys.readouterr()
+    tables = await owner.fetch("select table_name from information_schema.tables where table_schema = 'customhouse'")
+    rows = [
+        str(await owner.fetchval(f"select coalesce(string_agg(t::text, chr(10)), '') from customhouse.{row['table_name']} t"))
+        for row in tables
+    ]
+    evidence = {
+        "out": printed.out.encode(),
+        "err": printed.err.encode(),
+        "tables": "\n".join(rows).encode(),
+        "metrics": app.metrics.render(),
+    }
+    assert b"provider.called" in evidence["tables"]
+    assert b"/proxy/{path}" in evidence["out"]
+    values = {"token": token, "refresh": next(one for one in zoom.issued if one.startswith("refresh-")), "said": said}
+    assert traces(values | {"person": person, "subject": subject}, evidence) == []
