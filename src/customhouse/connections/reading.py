@@ -16,6 +16,7 @@ from customhouse.connections import tokens
 from customhouse.connections.looking import Looks
 from customhouse.connections.ports import Refresher
 from customhouse.connections.register import Register, Use
+from customhouse.connections.sweeping import OUTGROWN
 from customhouse.connections.tokens import GrantSeal
 from customhouse.crypto.envelope import RecordKey, key_id_of
 from customhouse.db import Row
@@ -211,6 +212,16 @@ class Reader:
         return self._vault.cached_key(held.tenant_id, key_id) or await self._vault.key(held.tenant_id, key_id)
 
 
+def _goes_on(row: Row) -> bool:
+    """Tell whether a connection whose user has to be asked again may be used until then.
+
+    It may where only more is wanted of it, and as long as a token of limited time is not refused. What would never end by itself, such as
+    a pasted key, does not outlive the word that it is over.
+    """
+    reason = row["status_reason"]
+    return bool(reason == OUTGROWN or (reason != REFUSED_BY_PROVIDER and row["access_expires_at"] is not None))
+
+
 def _check_status(row: Row) -> None:
     found: Any = row["status"]
     if row["provider"] == "webhook":
@@ -220,8 +231,8 @@ def _check_status(row: Row) -> None:
     if found == "paused":
         raise ConnectionPaused
     if found in {"active", "degraded", "reauthorization_required"}:
-        if found == "reauthorization_required" and row["status_reason"] == REFUSED_BY_PROVIDER:
-            raise ReauthorizationRequired(REFUSED_BY_PROVIDER)
+        if found == "reauthorization_required" and not _goes_on(row):
+            raise ReauthorizationRequired(row["status_reason"] or REFUSED_BY_PROVIDER)
         if row["access_sealed"] is None or row["requested"] is None:
             raise ConnectionEnded("Nothing is held for this connection any more.")
         return

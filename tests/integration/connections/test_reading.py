@@ -147,6 +147,14 @@ async def test_a_valid_token_is_given_although_a_new_consent_is_wanted(
     await owner.execute(marked, "access_token_refused")
     with pytest.raises(ReauthorizationRequired):
         await app.reader.token(ACME, held(connection), ASKER, "proxy")
+    # What would never end by itself does not outlive the word that it is over.
+    await owner.execute("update integration_tokens set access_expires_at = null")
+    await owner.execute(marked, "grant_ended")
+    with pytest.raises(ReauthorizationRequired) as caught:
+        await app.reader.token(ACME, held(connection), ASKER, "proxy")
+    assert caught.value.reason == "grant_ended"
+    await owner.execute(marked, "scopes_added")
+    assert (await app.reader.token(ACME, held(connection), ASKER, "proxy")).expires_at is None
 
 
 async def test_a_row_that_was_edited_by_hand_gives_no_token(
