@@ -151,7 +151,16 @@ class Run:
         call, evidence = self.call, self.evidence
         await call("POST", "/v1/tenants", {"tenant_id": "acme", "name": MARK})
         await call("POST", "/v1/tenants", {"tenant_id": SENT["personal email"], "name": "x"})
-        scopes = ["events:write", "connections:read", "connections:write", "audit:read", "payloads:read", "admin"]
+        scopes = [
+            "events:write",
+            "connections:read",
+            "connections:write",
+            "audit:read",
+            "payloads:read",
+            "tokens:read",
+            "actions:write",
+            "admin",
+        ]
         made = await call("POST", "/v1/api-keys", {"tenant_id": "acme", "name": "all", "scopes": scopes}, kept=False)
         key = evidence.secrets["api key"] = made["api_key"]
         gone = await call("POST", "/v1/api-keys", {"tenant_id": "acme", "name": "gone", "scopes": ["admin"]}, kept=False)
@@ -238,7 +247,7 @@ class Run:
         await call("GET", "/v1/tenants/acme")
         operator = {"Authorization": f"Bearer {PLATFORM_KEY}"}
         evidence.metrics = (await self.http.get(f"{self.service.base}/metrics", headers=operator)).content
-        pages = [await call("GET", "/v1/audit?limit=100", key=key), await call("GET", "/v1/audit?tenant_id=_platform")]
+        pages = [await call("GET", "/v1/audit?limit=200", key=key), await call("GET", "/v1/audit?tenant_id=_platform")]
         evidence.ledger = json.dumps(pages).encode()
         evidence.delivered = list(self.receiver.received)
 
@@ -278,6 +287,7 @@ class Run:
         # Ended for good, and ended while the provider says so and does nothing: those tokens stay in escrow.
         for lies in (False, True):
             ended = await self.granted(key, "zoom")
+            await self.use(key, f"/v1/connections/{ended['connection_id']}", over=not lies)
             if lies:
                 self.sandbox.order("zoom", FaultKind.REVOCATION_LIES, times=None)
             await self.call("DELETE", f"/v1/connections/{ended['connection_id']}", key=key)
@@ -317,6 +327,18 @@ class Run:
         await self.returned("zoom", (await self.begun(key, "zoom"))[2], without_cookie=True)
         for place, value in enumerate(dict.fromkeys(self.sandbox.secrets())):
             self.evidence.secrets[f"of the sandbox {place}"] = value
+
+    async def use(self, key: str, path: str, *, over: bool) -> None:
+        """Read tokens, call the provider through the proxy, and let tokens be renewed; `over`: the provider refuses, and says too much."""
+        await self.call("POST", f"{path}/access-token", key=key)
+        for tail in (f"users/me/meetings?next_page_token={SENT['in a query']}", f"users/{SENT['map key']}", f"users/me?x={SENT['phone']}"):
+            await self.call("GET", f"{path}/proxy/{tail}", key=key)
+        self.sandbox.expire("zoom")
+        if over:
+            echo = json.dumps({"error": "invalid_grant", "error_code": 4741, "reason": SENT["error of a provider"]})
+            self.sandbox.order("zoom", FaultKind.REPLY, Operation.REFRESH, body=echo, status=400)
+        await self.call("GET", f"{path}/proxy/users/me", key=key)
+        await self.call("POST", f"{path}/access-token", key=key)
 
     async def granted(self, key: str, provider: str, **body: Any) -> Any:
         """Connect from end to end; return the connection, whose answer names the account and is not searched."""
@@ -390,6 +412,7 @@ async def evidence(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ev
             "CUSTOMHOUSE_PLATFORM_KEY": PLATFORM_KEY,
             "CUSTOMHOUSE_EGRESS_ALLOW": "127.0.0.0/8",
             "CUSTOMHOUSE_LOG_LEVEL": "debug",
+            "CUSTOMHOUSE_TOKEN_EXPORT": "on",
             # Nobody listens there: addresses stay sealed in the table.
             "CUSTOMHOUSE_SMTP_URL": f"smtp://canary:{SENT['password of the mail relay']}@127.0.0.1:9",
             "CUSTOMHOUSE_SMTP_FROM": "customhouse@host.example",
@@ -437,6 +460,10 @@ def test_the_search_finds_a_value_in_each_of_its_forms(value: str) -> None:
     assert traces({"v": value}, {"p": b"nothing of the kind" * 10}) == []
 
 
+TAGS = (b"token.read", b"token.refreshed", b"provider.called")
+"""What the ledger says of connections that were used."""
+
+
 async def test_the_run_did_what_it_was_for(evidence: Evidence) -> None:
     assert {200, 201, 202, 400, 401, 404, 409, 413, 422} <= set(evidence.statuses)
     assert not any(code >= 500 for code in evidence.statuses)
@@ -451,6 +478,7 @@ async def test_the_run_did_what_it_was_for(evidence: Evidence) -> None:
     assert all(sum(name.startswith(kind) for name in evidence.secrets) > 10 for kind in ("link ", "form ", "state ", "of the sandbox "))
     for kind in ("sandbox-zoom-code-", "sandbox-google-code-", "sandbox-google-access-", "sandbox-google-refresh-", "GOCSPX-"):
         assert any(value.startswith(kind) for value in evidence.secrets.values()), kind
+    assert [tag for tag in TAGS if tag not in evidence.ledger] == []
     # Each way in which a flow ends was gone.
     ways = ("granted", "reply_lost", "scope_forbidden", "scope_wider", "code_refused", "identity_unknown", "consent_denied", "declined",
             "other_browser", "state_unknown")  # fmt: skip
