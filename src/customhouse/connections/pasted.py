@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -15,13 +15,14 @@ from customhouse.connections.probing import Findings
 from customhouse.connections.reading import REFUSED_BY_PROVIDER
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal
-from customhouse.crypto.envelope import RecordKey
-from customhouse.db import Database, Executor, queries
+from customhouse.crypto.envelope import RecordKey, key_id_of
+from customhouse.db import Database, Executor, Row, queries
 from customhouse.providers import scopes
 from customhouse.providers.manifest import Provider, RestrictedKey
 from customhouse.providers.replies import Account
 from customhouse.providers.vocabulary import Mode
-from customhouse.types import Json, TenantId
+from customhouse.types import Json, Secret, TenantId
+from customhouse.vault.vault import Vault
 
 KEYS: Final = queries(__package__, "pasted.sql")
 """The statements about pasted keys, by name."""
@@ -138,6 +139,17 @@ class KeyStates:
             )
             for row in rows
         }
+
+
+async def opened(vault: Vault, seal: GrantSeal, held: Row, table: str, column: str, generation: int) -> Secret:
+    """Return a sealed value of a connection, opened with the key that it names: while keys are rotated that need not be the one of now.
+
+    Raises:
+        Unsealable: it is not what was sealed in this place.
+        KeyServiceUnavailable: not now.
+    """
+    key = await vault.key(seal.tenant_id, key_id_of(held[column]))
+    return replace(seal, key=key).open(table, column, str(seal.connection_id), held[column], generation)
 
 
 async def forget_inbound(conn: Executor, tenant: TenantId, connection_id: UUID) -> Cancelled:

@@ -166,6 +166,8 @@ class PastedKeys:
         before = await self._held(tenant, connection_id)
         provider, auth = self._provider(before["provider"])
         self._check_shape(provider, auth, api_key, webhook_secret)
+        held_seal = await self._seal(tenant, connection_id)
+        user = await pasted.opened(self._vault, held_seal, before, "connection_grants", "user_sealed", before["grant_version"])
         proved = await self._prove(tenant, provider, auth, api_key, origin, connection_id)
         mac_key = await self._vault.mac_key(tenant, tokens.MAC_PURPOSE)
         seal = await self._seal(tenant, connection_id)
@@ -174,12 +176,11 @@ class PastedKeys:
         async with self._database.transaction(tenant) as conn:
             await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
             held = await conn.fetchrow(KEYS["key_held"], tenant, connection_id)
-            if held is None or held["status"] not in _REPLACEABLE or held["token_generation"] != before["token_generation"]:
+            if held is None or held["status"] not in _REPLACEABLE or _moved(before, held):
                 raise Conflict("This connection was changed meanwhile: look at it, and replace its key again if that is still needed.")
             _refuse_other(held, proved)
             await self._refuse_held(conn, tenant, proved.key_index, connection_id)
             version, generation = held["grant_version"], held["token_generation"] + 1
-            user = seal.open("connection_grants", "user_sealed", str(connection_id), held["user_sealed"], version)
             changed = list(held["granted"]) != list(proved.findings.granted)
             grant = self._grant(proved, version + 1 if changed else version, user.reveal())
             status = "paused" if held["status"] == "paused" else "active"
@@ -320,6 +321,11 @@ class PastedKeys:
         changed: list[Json] = ["key"]
         told: dict[str, Json] = {"connection_id": ids.show("con", connection_id), "provider": proved.provider.id, "changed": changed}
         await self._announce.announce(conn, tenant, CHANGED, {**told, "status": status})
+
+
+def _moved(before: Row, held: Row) -> bool:
+    """Tell whether the key or the grant is another one than before the probes."""
+    return any(before[name] != held[name] for name in ("token_generation", "grant_version"))
 
 
 def _refuse_other(held: Row, proved: _Proved) -> None:

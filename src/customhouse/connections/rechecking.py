@@ -27,7 +27,7 @@ from customhouse.logs import get
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import Provider, RestrictedKey
 from customhouse.providers.vocabulary import Mode
-from customhouse.types import PLATFORM, Json, TenantId
+from customhouse.types import PLATFORM, Json, Secret, TenantId
 from customhouse.vault.vault import Vault
 
 _log: Final = get("customhouse.connections")
@@ -39,6 +39,7 @@ _CLAIM: Final = timedelta(minutes=10)
 _DOUBTED: Final = timedelta(hours=1)
 TOLD_EVERY: Final = timedelta(days=30)
 _ENDED: Final = frozenset({"disconnected", "revoked"})
+_FACTS: Final = ("account_sealed", "user_sealed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,24 +136,28 @@ class Rechecking:
         if not isinstance(provider.auth, RestrictedKey):
             raise NotFound
         seal = GrantSeal(self._vault.environment, tenant, connection_id, await self._vault.connection_key(tenant, connection_id))
-        sealed, generation = held["access_sealed"], held["token_generation"]
+        generation, version = held["token_generation"], held["grant_version"]
         mac_key = await self._vault.mac_key(tenant, tokens.MAC_PURPOSE)
         tokens.check_guard(mac_key, connection_id, provider.id, held)
-        key = seal.open("integration_tokens", "access_sealed", str(connection_id), sealed, generation)
+        key = await pasted.opened(self._vault, seal, held, "integration_tokens", "access_sealed", generation)
+        facts = [await pasted.opened(self._vault, seal, held, "connection_grants", name, version) for name in _FACTS]
         found = await self._same_account(provider, held, await self._prober.probe(provider, provider.auth, key))
+        # Keys may have been rotated during the probes: what is written is sealed with the one of now.
+        seal = replace(seal, key=await self._vault.connection_key(tenant, connection_id))
         for event_type in (DISABLED, REAUTHORIZE, DEGRADED, CHANGED, KEY_OLD):
             await self._announce.prepare(tenant, event_type)
         async with self._database.transaction(tenant) as conn:
             await conn.fetchrow(SQL["lock_connection"], tenant, connection_id)
             locked = await conn.fetchrow(KEYS["key_held"], tenant, connection_id)
-            if locked is None or locked["token_generation"] != generation or locked["status"] in _ENDED:
+            now_held = None if locked is None else (locked["token_generation"], locked["grant_version"])
+            if locked is None or now_held != (generation, version) or locked["status"] in _ENDED:
                 # Replaced or ended meanwhile: this says nothing about what is held now.
                 return
             await self._note(conn, seal, provider.auth, found)
             tokens.check_guard(mac_key, connection_id, provider.id, locked)
             after = turn(locked["status"], locked["status_reason"], tuple(locked["granted"]), found)
             if after != Turn(locked["status"], locked["status_reason"]):
-                mac = await self._regrant(conn, seal, mac_key, provider, locked, found) if after.regrant else bytes(locked["mac"])
+                mac = await self._regrant(conn, seal, mac_key, provider, locked, found, facts) if after.regrant else bytes(locked["mac"])
                 version = locked["grant_version"] + after.regrant
                 args = (after.status, after.reason, locked["mode"], version, mac)
                 await conn.execute(SQL["activate"], tenant, connection_id, *args)
@@ -179,13 +184,12 @@ class Rechecking:
         await conn.execute(KEYS["key_checked"], *about, now, again)
         await conn.execute(KEYS["note_answered"], *about, now)
 
-    async def _regrant(self, conn: Executor, seal: GrantSeal, mac_key: RecordKey, provider: Provider, held: Row, found: Findings) -> bytes:
+    async def _regrant(
+        self, conn: Executor, seal: GrantSeal, mac_key: RecordKey, provider: Provider, held: Row, found: Findings, facts: list[Secret]
+    ) -> bytes:
         """Write what the key may now, as another version of the grant; return its MAC."""
-        row, version = str(seal.connection_id), held["grant_version"]
-        account = seal.open("connection_grants", "account_sealed", row, held["account_sealed"], version)
-        user = seal.open("connection_grants", "user_sealed", row, held["user_sealed"], version)
-        index = bytes(held["account_index"])
-        grant = KeyGrant(provider, Mode(held["mode"]), version + 1, found, index, account.reveal(), user.reveal())
+        account, user = (one.reveal() for one in facts)
+        grant = KeyGrant(provider, Mode(held["mode"]), held["grant_version"] + 1, found, bytes(held["account_index"]), account, user)
         await grant.put(conn, seal)
         return grant.mac(mac_key, seal.connection_id)
 

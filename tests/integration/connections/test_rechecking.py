@@ -9,14 +9,20 @@ import asyncpg
 import pytest
 
 from customhouse import ids
-from customhouse.app import App
-from customhouse.audit.log import Origin
+from customhouse.app import App, Store
+from customhouse.audit.log import SYSTEM, Origin
+from customhouse.config import load
+from customhouse.connections.pasting import Pasting
 from customhouse.connections.reading import Asker
+from customhouse.connections.users import User
 from customhouse.errors import Conflict, ReauthorizationRequired
-from customhouse.types import TenantId
+from customhouse.types import Secret, TenantId
+from customhouse.vault.steps import Kind
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.stripe import keys
+from tests.conftest import NOT_REPEATED
 from tests.integration.connections.test_keys import PROBES, PROVIDER, WANTED, environ, pasted, replaced, sandbox, told
+from tests.integration.test_key_rotation import HeldClock, Scene, unheard
 from tests.integration.web.conftest import Api, problem
 from tests.sandboxes import NEEDED, Sandbox, stripe_key
 
@@ -222,3 +228,50 @@ async def test_a_disconnect_says_what_the_customer_has_to_do_and_keeps_nothing(
     assert "Delete the key" in receipt["instructions"]
     await recheck(app, owner)
     assert len(sandbox.calls) == PROBES
+
+
+async def test_a_key_is_checked_and_replaced_at_every_step_of_a_rotation(
+    environ: dict[str, str], sandbox: Sandbox, owner: asyncpg.Connection
+) -> None:
+    settings, clock = load(environ), HeldClock()
+    assert settings.database_url is not None
+    app = await App.open(settings, Store(settings.database_url), clock)
+    try:
+        await app.start()
+        await app.tenants.create(ACME, "Acme", SYSTEM, NOT_REPEATED)
+        key_id, key = stripe_key(sandbox)
+        wish = Pasting(PROVIDER, Secret(key.encode()), user=User("u1", email="ada@example.com"))
+        connection_id = (await app.pasted_keys.paste(ACME, wish, SYSTEM, NOT_REPEATED)).connection_id
+        scene = Scene(app, clock, settings, owner)
+        generation = 1
+
+        async def tried() -> None:
+            nonlocal generation
+            for less in ("none", NEEDED["invoice"]):
+                keys.change(sandbox.realms[PROVIDER], key_id, {**NEEDED, "invoice": less})
+                await owner.execute("update pasted_keys set next_check_at = '2001-01-01'")
+                await app.rechecking.due()
+                status = await owner.fetchval("select status from connections")
+                assert status == ("degraded" if less == "none" else "active")
+            await app.pasted_keys.replace(ACME, connection_id, Secret(key.encode()), None, SYSTEM)
+            generation += 1
+            reading = await app.reader.token(ACME, connection_id, ASKER, "proxy")
+            assert (reading.access.reveal().decode(), reading.generation) == (key, generation)
+
+        await tried()
+        await app.rotating.make(await app.rotating.begin(Kind.ALL, None, clock.now()), unheard)
+        await tried()
+        for _ in range(2):
+            scene.wait()
+            await app.rotating.advance(ACME, unheard)
+            await tried()
+    finally:
+        await app.stop()
+    sealed = await owner.fetch(
+        """
+        select substring(user_sealed from 2 for 16) from connection_grants
+        union all select substring(access_sealed from 2 for 16) from integration_tokens
+        """
+    )
+    active = await owner.fetchval("select uuid_send(key_id) from data_keys where purpose = 'connection' and state = 'active'")
+    assert {bytes(row[0]) for row in sealed} == {bytes(active)}
