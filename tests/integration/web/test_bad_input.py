@@ -238,7 +238,8 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(acme: Api) -> None:
 async def test_a_fault_names_the_place_and_never_the_value(acme: Api) -> None:
     cases: list[tuple[str, str, Any, set[str]]] = [
         ("POST", "/v1/connections", {"provider": "webhook", "url": f"ftp://{CANARY}"}, {"/url"}),
-        ("POST", "/v1/connections", {"provider": CANARY, "url": 3}, {"/provider", "/url"}),
+        ("POST", "/v1/connections", {"provider": CANARY, "url": "https://x.example"}, {"/provider"}),
+        ("POST", "/v1/connections", {"provider": CANARY * 10, "url": 3}, {"/provider", "/url"}),
         ("POST", "/v1/connections", {"provider": "webhook", "url": "https://x.example", CANARY: 1}, {""}),
         ("POST", "/v1/connections", {"provider": "webhook", "url": "https://x.example", "event_types": ["a b"]}, {"/event_types/0"}),
         ("POST", "/v1/connections", {"provider": "webhook", "url": "https://x.example", "event_types": []}, {"/event_types"}),
