@@ -66,6 +66,7 @@ class Answer:
     _ahead: bytes = field(default=b"", repr=False)
     _cap: int = 0
     _https: bool = True
+    _broken: Failure | None = None
 
     async def head(self, most: int) -> bytes | None:
         """Return the whole body where it has at most so many bytes; it is passed on all the same. None: it is longer.
@@ -96,12 +97,16 @@ class Answer:
             yield piece
 
     async def _read(self) -> bytes | None:
+        if self._broken is not None:
+            # Read on, a body that broke off would look like one that ended.
+            raise Broken(self._broken)
         if self._response is None:
             return None
         try:
             piece = await self._response.body_reader.read_chunk()
         except PyreqwestError as error:
-            raise Broken(classify(error, https=self._https)) from None
+            self._broken = classify(error, https=self._https)
+            raise Broken(self._broken) from None
         return None if piece is None else bytes(piece)
 
 
@@ -161,6 +166,9 @@ class Relay:
             return
         except ResolutionError:
             yield Answer(None, "closed" if self._closed else "dns_failed")
+            return
+        if self._closed:
+            yield Answer(None, "closed")
             return
         request = self._request(target, address, method, headers, body)
         https = target.scheme == "https"
