@@ -2517,7 +2517,7 @@ CREATE UNIQUE INDEX data_keys_next ON customhouse.data_keys USING btree (tenant_
 
 CREATE INDEX data_keys_scope ON customhouse.data_keys USING btree (tenant_id, purpose, scope);
 
-CREATE INDEX data_keys_turning ON customhouse.data_keys USING btree (tenant_id, state) WHERE (state = ANY (ARRAY['next'::text, 'retired'::text]));
+CREATE INDEX data_keys_turning_order ON customhouse.data_keys USING btree (tenant_id, state, key_id) WHERE (state = ANY (ARRAY['next'::text, 'retired'::text]));
 
 CREATE INDEX data_keys_wrapped_by ON customhouse.data_keys USING btree (tenant_id, tenant_key_id) WHERE (state <> 'destroyed'::text);
 

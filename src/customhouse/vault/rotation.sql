@@ -66,12 +66,14 @@ where t.tenant_id = $1 and t.key_id = $2 and t.state = 'retired' and t.retired_a
 returning t.key_id
 
 -- Connection keys -------------------------------------------------------------------------------------------------------
+-- `offset 0`, `case` and joins with what was asked for make each a look-up by scope, however many keys a tenant has and whatever the
+-- planner believes about their states, which a rotation turns over within seconds.
 
 -- name: due
 select a.key_id, a.scope from data_keys a
 where a.tenant_id = $1 and a.purpose = 'connection' and a.state = 'active' and a.created_at < $2 and a.key_id > $3
-  and not exists (select from data_keys o where o.tenant_id = $1 and o.purpose = a.purpose and o.scope = a.scope
-                  and o.state in ('next', 'retired'))
+  and not exists (select from data_keys o where o.tenant_id = $1 and o.purpose = 'connection' and o.scope = a.scope
+                  and case o.state when 'next' then true when 'retired' then true else false end offset 0)
 order by a.key_id limit $4
 
 -- name: lock_scopes
@@ -84,8 +86,9 @@ select count(pg_advisory_xact_lock(at.place)) from (
 insert into data_keys (tenant_id, key_id, purpose, scope, tenant_key_id, wrapped, state, created_at)
 select $1, n.key_id, 'connection', n.scope, $2, n.wrapped, 'next', $3
 from unnest($4::uuid[], $5::text[], $6::bytea[]) n (key_id, scope, wrapped)
-where exists (select from data_keys a where a.tenant_id = $1 and a.purpose = 'connection' and a.scope = n.scope and a.state = 'active')
-  and not exists (select from data_keys o where o.tenant_id = $1 and o.purpose = 'connection' and o.scope = n.scope and o.state = 'retired')
+where exists (select from data_keys a where a.tenant_id = $1 and a.purpose = 'connection' and a.scope = n.scope and a.state = 'active' offset 0)
+  and not exists (select from data_keys o where o.tenant_id = $1 and o.purpose = 'connection' and o.scope = n.scope
+                  and case o.state when 'retired' then true else false end offset 0)
 on conflict (tenant_id, purpose, scope) where state = 'next' do nothing
 returning key_id, scope
 
@@ -96,14 +99,14 @@ order by n.key_id limit $3
 
 -- name: retire
 update data_keys a set state = 'retired', retired_at = $3
-where a.tenant_id = $1 and a.purpose = 'connection' and a.scope = any ($2::text[]) and a.state = 'active'
-  and exists (select from data_keys n where n.tenant_id = $1 and n.purpose = 'connection' and n.scope = a.scope
-              and n.state = 'next' and n.created_at <= $4)
+from unnest($2::text[]) s (scope)
+where a.tenant_id = $1 and a.purpose = 'connection' and a.scope = s.scope and a.state = 'active'
+  and exists (select from data_keys n where n.tenant_id = $1 and n.purpose = 'connection' and n.scope = s.scope
+              and n.state = 'next' and n.created_at <= $4 offset 0)
 returning a.key_id, a.scope
 
 -- name: take_over
-update data_keys n set state = 'active'
-where n.tenant_id = $1 and n.purpose = 'connection' and n.scope = any ($2::text[]) and n.state = 'next'
+update data_keys n set state = 'active' where n.tenant_id = $1 and n.key_id = any ($2::uuid[]) and n.state = 'next'
 
 -- name: to_end
 -- Replaced for long enough; with the key that replaced each.
@@ -136,8 +139,8 @@ from (
 -- name: count_due
 select count(*) from data_keys a
 where a.tenant_id = $1 and a.purpose = 'connection' and a.state = 'active' and a.created_at < $2
-  and not exists (select from data_keys o where o.tenant_id = $1 and o.purpose = a.purpose and o.scope = a.scope
-                  and o.state in ('next', 'retired'))
+  and not exists (select from data_keys o where o.tenant_id = $1 and o.purpose = 'connection' and o.scope = a.scope
+                  and case o.state when 'next' then true when 'retired' then true else false end offset 0)
 
 -- name: count_keys
 select d.purpose, d.state, count(*) as count, min(d.created_at) as oldest,

@@ -120,12 +120,13 @@ class Turns:
     async def take_over(self, tenant: TenantId, at: datetime, before: datetime, limit: int) -> int:
         """Let successors made before a moment seal what is new; return how many."""
         async with self._db.transaction(tenant) as tx:
-            scopes = [row["scope"] for row in await tx.fetch(SQL["ready"], tenant, before, limit)]
-            if not scopes:
+            ready = {row["scope"]: row["key_id"] for row in await tx.fetch(SQL["ready"], tenant, before, limit)}
+            if not ready:
                 return 0
-            await tx.fetchval(SQL["lock_scopes"], tenant, scopes)
-            rows = await tx.fetch(SQL["retire"], tenant, scopes, at, before)
-            await tx.execute(SQL["take_over"], tenant, [row["scope"] for row in rows])
+            await tx.fetchval(SQL["lock_scopes"], tenant, list(ready))
+            # Somebody else may have been quicker, or the connection has ended: what is not replaced now has no successor that waits.
+            rows = await tx.fetch(SQL["retire"], tenant, list(ready), at, before)
+            await tx.execute(SQL["take_over"], tenant, [ready[row["scope"]] for row in rows])
             await self._tell(tx, tenant, KeyDeed.CONNECTION_KEY_REPLACED, rows)
         return len(rows)
 
