@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from customhouse.connections.speaking import Speaker
+from customhouse.connections.speaking import Lost, Speaker
 from customhouse.connections.tokens import Tokens
 from customhouse.providers.failures import Failure
 from customhouse.providers.manifest import Provider
@@ -27,12 +27,15 @@ class Held:
         access_expires_at: when the access token ends by itself; None: not known, or never.
         api_origin: of this account.
         asked_at: since when the provider says that it has ended the grant, with nothing seen that speaks against it.
+        spent: the refresh token was shown in a call whose answer nobody has, and is good for one use: what came for it may live, so that
+            its refusal proves nothing.
     """
 
     tokens: Tokens
     access_expires_at: datetime | None
     api_origin: str | None
     asked_at: datetime | None
+    spent: bool = False
 
     def is_stale(self, now: datetime) -> bool:
         """Whether the access token proves nothing any more: it would be refused for its age."""
@@ -54,7 +57,7 @@ class Verdict:
 
 
 Save = Callable[[Held], Awaitable[None]]
-"""Keeps tokens that came on the way: written before they are used, because the ones before them may be spent."""
+"""Keeps tokens that came on the way: written before they are used, because the ones before them may be spent. Or that they may be."""
 
 
 async def settle(speaker: Speaker, provider: Provider, held: Held, now: datetime, save: Save) -> Verdict:
@@ -76,13 +79,19 @@ async def settle(speaker: Speaker, provider: Provider, held: Held, now: datetime
         if renewed is False:
             return Verdict("revoked", verified=True)
         held = renewed if isinstance(renewed, Held) else held
+    # Of a spent grant only an access token says something: one that is seen to be taken before, and refused afterwards.
+    witnessed = not held.spent or (
+        revocation.extent is not Extent.TOKEN
+        and not held.is_stale(now)
+        and await speaker.lives(provider, held.tokens, held.api_origin) is True
+    )
     failure = await speaker.revoke(provider, held.tokens)
     if failure is not None and failure.kind is Kind.TRANSIENT:
         return Verdict(None)
     found = await _alive(speaker, provider, held, now, save)
-    if found is False:
+    if found is False and witnessed:
         return Verdict("revoked", verified=True)
-    if failure is not None:
+    if failure is not None or found is False or not witnessed:
         return Verdict(None)
     if found is None:
         return Verdict(None, asked_at=now)
@@ -103,7 +112,12 @@ async def _alive(speaker: Speaker, provider: Provider, held: Held, now: datetime
     reply = None if held.tokens.refresh is None else await speaker.show_refresh(provider, held.tokens.refresh)
     if reply is None:
         return None
+    if isinstance(reply, Lost):
+        await save(replace(held, spent=True))
+        return None
     if isinstance(reply, Failure):
+        if held.spent:
+            return None
         return False if reply.kind is Kind.PERMANENT and reply.reason in _DEAD else None
     ends = None if reply.expires_in is None else now + timedelta(seconds=reply.expires_in)
     renewed = Held(Tokens(reply.access_token, reply.refresh_token), ends, reply.api_origin or held.api_origin, None)

@@ -252,6 +252,25 @@ set tokens_sealed = $3, access_sealed = null, refresh_sealed = null, token_gener
     asked_at = null, pending_session = null
 where tenant_id = $1 and revocation_id = $2
 
+-- name: lock_escrow
+-- What a disconnect moved while these tokens were renewed.
+select revocation_id from revocation_escrow
+where tenant_id = $1 and connection_id = $2 and token_generation = $3 and key_id = $4 for update
+
+-- name: maybe_spent
+-- A refresh token that was shown in a call whose answer nobody has, or has yet.
+select exists (select from token_refreshes where tenant_id = $1 and connection_id = $2 and generation = $3
+               and (holder is not null or lost > 0))
+
+-- name: note_spent
+-- The answer to the revoker's own showing of a refresh token was lost.
+insert into token_refreshes as r (tenant_id, connection_id, generation, started_at, attempts, lost, lost_since)
+select e.tenant_id, e.connection_id, e.token_generation, now(), 1, 1, now()
+from revocation_escrow e where e.tenant_id = $1 and e.revocation_id = $2 and e.token_generation is not null
+on conflict (tenant_id, connection_id) do update
+set lost = case when r.generation = excluded.generation then r.lost + 1 else 1 end, lost_since = coalesce(r.lost_since, now()),
+    generation = excluded.generation
+
 -- name: revocations_of
 select revocation_id from revocation_escrow where tenant_id = $1 and connection_id = $2
 

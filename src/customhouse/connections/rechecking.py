@@ -55,7 +55,8 @@ def turn(status: str, reason: str | None, granted: tuple[str, ...], found: Findi
     """Say what findings do to a connection. Pure.
 
     A key that may too much is switched off whatever the connection was, and stays so until a person replaces it. One that the provider
-    does not know is of no use; should it be known again, all of it was proved anew. A doubt changes nothing.
+    does not know is of no use; should it be known again, all of it was proved anew. One that is paused stays so: what is dead now may be
+    known again, and only a person lets it work. A doubt changes nothing.
 
     Args:
         status: of the connection.
@@ -68,6 +69,8 @@ def turn(status: str, reason: str | None, granted: tuple[str, ...], found: Findi
     if found.verdict is Verdict.WIDER:
         return Turn("disabled", WIDER)
     if status == "disabled":
+        return Turn(status, reason)
+    if found.verdict is Verdict.DEAD and status == "paused":
         return Turn(status, reason)
     if found.verdict is Verdict.DEAD:
         return Turn("reauthorization_required", ENDED)

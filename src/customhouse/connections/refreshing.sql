@@ -53,6 +53,12 @@ returning failures
 update token_refreshes set holder = null, lease_until = null, checked_at = now()
 where tenant_id = $1 and connection_id = $2 and holder = $3
 
+-- name: lose_lease
+-- The token was spent, and what came for it is not stored here.
+update token_refreshes
+set holder = null, lease_until = null, checked_at = now(), lost = lost + 1, lost_since = coalesce(lost_since, started_at)
+where tenant_id = $1 and connection_id = $2 and holder = $3
+
 -- name: end_lease_stored
 update token_refreshes
 set holder = case when holder = $3 then null else holder end, lease_until = case when holder = $3 then null else lease_until end,

@@ -288,10 +288,15 @@ class Returning:
             "account_index": got.account_index,
             "api_origin": got.reply.api_origin,
         }
+        ended = False
         async with self._database.transaction(tenant) as conn:
             locked = await conn.fetchrow(SQL["lock_session"], tenant, session.session_id)
             still_ours = locked is not None and locked["state"] == "exchanging"
-            if still_ours:
+            if still_ours and session.renews:
+                # Held against a disconnect: what is written after one, nobody would find there and end.
+                held = await conn.fetchrow(SQL["lock_connection"], tenant, taken.connection_id)
+                ended = held is None or held["status"] in {"revoked", "disconnected"}
+            if still_ours and not ended:
                 if not session.renews:
                     mac = tokens.guard(mac_key, taken.connection_id, session.provider.id, guarded)
                     await conn.execute(
@@ -331,6 +336,8 @@ class Returning:
                     detail={"provider": session.provider.id, "mode": session.mode.value, "granted": granted, "missing": missing},
                 )
                 self._failpoints.hit("connect.before_commit")
+        if ended:
+            return await self._refuse(taken, got, "connection_ended")
         if not still_ours:
             # It took so long that the job has given the exchange up.
             return await self._refuse(taken, got, "expired")

@@ -26,7 +26,7 @@ from customhouse.failpoints import Failpoints
 from customhouse.logs import get
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import OAuth2, Provider
-from customhouse.providers.vocabulary import Extent
+from customhouse.providers.vocabulary import Extent, Rotation
 from customhouse.types import Json, TenantId
 from customhouse.vault.vault import Vault
 
@@ -136,6 +136,19 @@ class Revoker:
         asyncio.get_running_loop().call_later(_FRESH_SECONDS, self._fresh.pop, revocation_id, None)
         return revocation_id
 
+    async def hand_over(self, conn: Executor, seal: GrantSeal, generation: int, held: Held) -> UUID | None:
+        """Put tokens that a renewal brought into the place of those of `generation`, which it spent, in the escrow of their connection.
+
+        None: nothing of that generation waits there, or under another key.
+        """
+        tenant, connection_id = seal.tenant_id, seal.connection_id
+        found = await conn.fetchval(SQL["lock_escrow"], tenant, connection_id, generation, seal.key.key_id)
+        if found is None:
+            return None
+        sealed = seal.seal_both(_TABLE, str(found), held.tokens)
+        await conn.execute(SQL["keep_renewed"], tenant, found, sealed, held.access_expires_at, held.api_origin)
+        return UUID(str(found))
+
     async def end_due(self) -> None:
         """End what is due; what cannot be ended now is tried again, for at most seven days."""
         until = self._clock.monotonic() + _ONE_RUN
@@ -235,7 +248,7 @@ class Revoker:
         return GrantSeal(self._vault.environment, tenant, connection_id, key)
 
     async def _open(self, tenant: TenantId, revocation_id: UUID, row: Row) -> tuple[GrantSeal, Held]:
-        seal, connection_id = await self._seal(tenant, revocation_id, row), row["connection_id"]
+        seal, connection_id, spent = await self._seal(tenant, revocation_id, row), row["connection_id"], False
         if row["pending_session"] is not None:
             held = seal.open_both("pending_grants", str(row["pending_session"]), row["tokens_sealed"])
         elif row["tokens_sealed"] is not None:
@@ -247,10 +260,17 @@ class Revoker:
                 seal.open("integration_tokens", "access_sealed", name, row["access_sealed"], generation),
                 None if refresh is None else seal.open("integration_tokens", "refresh_sealed", name, refresh, generation),
             )
-        return seal, Held(held, row["access_expires_at"], row["api_origin"], row["asked_at"])
+            if self._catalogue.get(row["provider"]).oauth2.refresh.rotation is Rotation.SINGLE_USE:
+                async with self._database.transaction(tenant) as conn:
+                    spent = bool(await conn.fetchval(SQL["maybe_spent"], tenant, connection_id, generation))
+        return seal, Held(held, row["access_expires_at"], row["api_origin"], row["asked_at"], spent)
 
     async def _keep(self, seal: GrantSeal, revocation_id: UUID, held: Held) -> None:
-        """Keep tokens that a refresh gave instead of those in escrow."""
+        """Keep tokens that a refresh gave instead of those in escrow, or that those may be spent."""
+        if held.spent:
+            async with self._database.transaction(seal.tenant_id) as conn:
+                await conn.execute(SQL["note_spent"], seal.tenant_id, revocation_id)
+            return
         sealed = seal.seal_both(_TABLE, str(revocation_id), held.tokens)
         async with self._database.transaction(seal.tenant_id) as conn:
             await conn.execute(SQL["keep_renewed"], seal.tenant_id, revocation_id, sealed, held.access_expires_at, held.api_origin)

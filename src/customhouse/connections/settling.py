@@ -124,7 +124,7 @@ class Settling:
                 revocation_id = await self._revoker.take(conn, unwanted)
                 await log.append(conn, self._clock, tenant, SYSTEM, tags.RENEWAL_REFUSED, connection_id=connection_id, detail=detail)
                 await self._announce.announce(conn, tenant, REAUTHORIZE, told(target, judgement.reason))
-            await conn.execute(_SQL["give_lease_back"], tenant, connection_id, target.holder)
+            await conn.execute(_SQL["lose_lease"], tenant, connection_id, target.holder)
             await conn.execute(_SQL["tell_refreshed"], str(connection_id))
         if revocation_id is None:
             await self._storing.late(target, reply, "connection_ended" if current is None else "newer_tokens")

@@ -109,13 +109,16 @@ class Speaker:
         found = parse_introspection(provider, answer.status, answer.body)
         return None if isinstance(found, Failure) else found
 
-    async def show_refresh(self, provider: Provider, token: Secret) -> TokenReply | Failure | None:
-        """Show a refresh token that is to end: whether it still gives something; None: the answer did not reach us."""
+    async def show_refresh(self, provider: Provider, token: Secret) -> TokenReply | Failure | Lost | None:
+        """Show a refresh token that is to end: whether it still gives something; None: it did not come so far."""
         reply = await self._send(provider, calls.refresh(provider, self.client(provider), token=token))
         if reply.status is None or reply.error is not None:
-            return None
+            return None if reply.status is None and reply.error in NOTHING_SENT else Lost(_AWAY)
         headers = {} if reply.content_type is None else {"content-type": reply.content_type}
-        return parse_token_reply(provider, Step.REFRESH, reply.status, reply.body, headers, shown=token)
+        found = parse_token_reply(provider, Step.REFRESH, reply.status, reply.body, headers, shown=token)
+        if isinstance(found, Failure) and found.kind is Kind.TRANSIENT and found.reason is not Reason.RATE_LIMITED:
+            return Lost(found)
+        return found
 
     async def revoke(self, provider: Provider, held: Tokens) -> Failure | None:
         """Ask the provider to end a grant; None: it says that it did, or that there is nothing left to end."""

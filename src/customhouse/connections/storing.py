@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,6 +13,7 @@ from customhouse.audit import log, tags
 from customhouse.audit.log import SYSTEM
 from customhouse.clock import Clock
 from customhouse.connections import tokens
+from customhouse.connections.closing import Held as Escrowed
 from customhouse.connections.confirming import standing
 from customhouse.connections.judging import REPLY_LOST, TOKEN_MISSING, Good, Held
 from customhouse.connections.ports import CHANGED, DEGRADED, REAUTHORIZE, Announce
@@ -21,7 +23,7 @@ from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
 from customhouse.crypto.envelope import RecordKey, key_id_of
 from customhouse.db import Database, Executor, Row, queries
-from customhouse.errors import Unsealable
+from customhouse.errors import CustomhouseError, Unsealable
 from customhouse.failpoints import Failpoints
 from customhouse.metrics import TOKEN_REFRESHES, Metrics
 from customhouse.providers.manifest import Provider
@@ -119,7 +121,8 @@ class Storing:
                 await self._write_down(conn, target, held, change, status, reason)
                 self._failpoints.hit("refresh.before_commit")
             if late:
-                await conn.execute(_SQL["give_lease_back"], tenant, connection_id, target.holder)
+                # What was renewed is spent: until the new tokens are handed over, a refusal of the old ones proves nothing.
+                await conn.execute(_SQL["lose_lease"], tenant, connection_id, target.holder)
             await conn.execute(_SQL["tell_refreshed"], str(connection_id))
         if late:
             await self.late(target, reply, late)
@@ -216,6 +219,16 @@ class Storing:
     async def _revoke(self, target: Target, reply: TokenReply) -> bool:
         index = bytes(target.row["shared_index"])
         held = Tokens(reply.access_token, reply.refresh_token)
+        origin = target.row["api_origin"] if reply.api_origin is None else reply.api_origin
+        async with self._database.transaction(target.seal.tenant_id) as conn:
+            waiting = Escrowed(held, _after(target.asked_at, reply.expires_in), origin, None)
+            revocation_id = await self._revoker.hand_over(conn, target.seal, target.generation, waiting)
+        if revocation_id is not None:
+            # The receipt is about these now: what it says is seen on them.
+            with suppress(CustomhouseError):
+                settled = await self._revoker.end(target.seal.tenant_id, revocation_id)
+                return settled is not None and settled.outcome == "revoked"
+            return False
         if ends_others(target.provider) and (await self._database.call(SQL["sharing"], index))[0]["sharing"]:
             return False
         if await self._speaker.revoke(target.provider, held) is None:

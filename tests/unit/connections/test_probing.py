@@ -284,6 +284,7 @@ DOUBT = Findings(Verdict.DOUBT, why="provider_unavailable")
         ("disabled", WIDER, FIT, GONE, Turn("disabled", WIDER)),
         ("paused", None, FIT, FIT, Turn("paused", None)),
         ("paused", None, FIT, LESS, Turn("paused", None, regrant=True)),
+        ("paused", None, FIT, GONE, Turn("paused", None)),
         ("disconnected", "disconnected", FIT, WIDE, Turn("disconnected", "disconnected")),
     ],
 )
