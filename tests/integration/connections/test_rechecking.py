@@ -21,7 +21,7 @@ from customhouse.vault.steps import Kind
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.stripe import keys
 from tests.conftest import NOT_REPEATED
-from tests.integration.connections.test_keys import PROBES, PROVIDER, WANTED, environ, pasted, replaced, sandbox, told
+from tests.integration.connections.test_keys import PROBES, PROVIDER, WANTED, account, environ, pasted, replaced, sandbox, told
 from tests.integration.test_key_rotation import HeldClock, Scene, unheard
 from tests.integration.web.conftest import Api, problem
 from tests.sandboxes import NEEDED, Sandbox, stripe_key
@@ -247,6 +247,8 @@ async def test_a_key_is_checked_and_replaced_at_every_step_of_a_rotation(
 
         async def tried() -> None:
             nonlocal generation
+            shown = (await app.grants.of(ACME, [connection_id]))[connection_id]
+            assert shown.account_id == account(sandbox)
             for less in ("none", NEEDED["invoice"]):
                 keys.change(sandbox.realms[PROVIDER], key_id, {**NEEDED, "invoice": less})
                 await owner.execute("update pasted_keys set next_check_at = '2001-01-01'")
