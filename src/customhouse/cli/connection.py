@@ -35,7 +35,7 @@ _LARGEST: Final = 65_536
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
-Provider = Annotated[str | None, typer.Option("--provider", metavar="PROVIDER", help="Only this provider's, such as zoom.")]
+Provider = Annotated[str | None, typer.Option("--provider", metavar="PROVIDER", help="Only this provider's, by its id.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="TENANT_ID", help="Only this tenant's.")]
 Since = Annotated[
     str | None,
