@@ -32,6 +32,7 @@ from customhouse.outbound.places import ENDPOINTS
 from customhouse.types import PLATFORM, TenantId
 from customhouse.vault.rotating import Rotating
 from customhouse.vault.steps import Kind, Outlook, Step
+from customhouse.vault.turns import SQL
 from tests.conftest import NOT_REPEATED
 from tests.integration.outbound.test_outages import Switchable
 from tests.scenes import connect
@@ -647,3 +648,19 @@ async def test_the_command_does_not_wait_for_what_does_not_open(scene: Scene, ca
     assert "Something does not open" in said.err
     found = await scene.app.counting.count(ACME, timedelta(days=365))
     assert [one.held_by for one in found.held] == [("integration_tokens",)]
+
+
+async def test_what_is_due_is_looked_up_key_by_key_whatever_the_planner_believes(scene: Scene) -> None:
+    await scene.grant(ACME)
+    await scene.owner.execute("analyze data_keys; set plan_cache_mode = force_generic_plan")
+    for query, given in (
+        ("due", "'acme', now(), gen_random_uuid(), 100"),
+        ("count_due", "'acme', now()"),
+        ("retire", "'acme', '{}', now(), now()"),
+        ("add_next", "'acme', gen_random_uuid(), now(), '{}', '{}', '{}'"),
+    ):
+        await scene.owner.execute(f"prepare {query} as {SQL[query]}")
+        plan = "\n".join(row[0] for row in await scene.owner.fetch(f"explain execute {query} ({given})"))
+        assert "SubPlan" in plan, plan
+        assert "Anti Join" not in plan, plan
+        assert "Semi Join" not in plan, plan
