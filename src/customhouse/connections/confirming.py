@@ -19,7 +19,7 @@ from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
 from customhouse.crypto.envelope import RecordKey
 from customhouse.db import Database, Executor, Row
-from customhouse.errors import ConnectSessionOver, NotFound, Unsealable, UserMismatch
+from customhouse.errors import ConnectSessionOver, KeyDestroyed, NotFound, Unsealable, UserMismatch
 from customhouse.failpoints import Failpoints
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.vocabulary import Extent
@@ -124,7 +124,10 @@ class Confirming:
                 return False
         if row is None or row["state"] != "granted":
             return False
-        seal = await self._grant_seal(tenant, row["connection_id"])
+        try:
+            seal = await self._grant_seal(tenant, row["connection_id"])
+        except KeyDestroyed:
+            return await self._drop(tenant, session_id, reason, origin)
         provider = self._catalogue.get(row["provider"])
         async with self._database.transaction(tenant) as conn:
             locked = await conn.fetchrow(SQL["lock_session"], tenant, session_id)
@@ -163,6 +166,25 @@ class Confirming:
             }
             await self._announce.announce(conn, tenant, REFUSED, told)
         await self._revoker.end(tenant, revocation_id)
+        return True
+
+    async def _drop(self, tenant: TenantId, session_id: UUID, reason: str, origin: Origin) -> bool:
+        """End a session whose grant nobody can open any more: it must not pass for one that others share."""
+        async with self._database.transaction(tenant) as conn:
+            locked = await conn.fetchrow(SQL["lock_session"], tenant, session_id)
+            pending = await conn.fetchrow(SQL["take_pending"], tenant, session_id)
+            if locked is None or locked["state"] != "granted" or pending is None:
+                return False
+            connection_id, subject = locked["connection_id"], ids.show("cns", session_id)
+            if not locked["renews"]:
+                await conn.execute(SQL["end_connection"], tenant, connection_id, reason)
+            await conn.execute(SQL["end_session"], tenant, session_id, "ended", reason, self._clock.now())
+            detail: dict[str, Json] = {"provider": locked["provider"], "reason": reason}
+            await log.append(
+                conn, self._clock, tenant, origin, tags.CONNECT_REFUSED, subject=subject, connection_id=connection_id, detail=detail
+            )
+            told: dict[str, Json] = {"session_id": subject, "connection_id": ids.show("con", connection_id), **detail}
+            await self._announce.announce(conn, tenant, REFUSED, told)
         return True
 
     async def _put(

@@ -19,7 +19,7 @@ from customhouse.connections.speaking import Lost, Speaker
 from customhouse.connections.sql import SQL
 from customhouse.connections.tokens import GrantSeal, Tokens
 from customhouse.db import Database, Executor, Row
-from customhouse.errors import CustomhouseError, NotFound, ProviderNotConfigured
+from customhouse.errors import CustomhouseError, KeyDestroyed, NotFound, ProviderNotConfigured
 from customhouse.logs import get
 from customhouse.providers import scopes
 from customhouse.providers.catalogue import Catalogue
@@ -131,10 +131,15 @@ class Sweeping:
         provider, reply = await self._shown_again(row["provider"], code, journal["redirect_uri"], verifier)
         unwanted = None
         if provider is not None and isinstance(reply, TokenReply):
-            key = await self._vault.connection_key(tenant, row["connection_id"], create=True)
-            seal = GrantSeal(self._vault.environment, tenant, row["connection_id"], key)
             held = Tokens(reply.access_token, reply.refresh_token)
-            unwanted = Unwanted(provider, seal, held, "reply_lost", None, reply.api_origin, ends_key=not row["renews"])
+            try:
+                key = await self._vault.connection_key(tenant, row["connection_id"], create=True)
+            except KeyDestroyed:
+                # Its connection has ended: there is nothing to keep them under, so there is one try.
+                await self._speaker.revoke(provider, held)
+            else:
+                seal = GrantSeal(self._vault.environment, tenant, row["connection_id"], key)
+                unwanted = Unwanted(provider, seal, held, "reply_lost", None, reply.api_origin, ends_key=not row["renews"])
         patience = timedelta(seconds=600 if provider is None else provider.oauth2.code_seconds) + EXCHANGE_TIME
         if isinstance(reply, Lost) and self._clock.now() < journal["started_at"] + patience:
             return

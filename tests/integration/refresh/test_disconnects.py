@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from customhouse.app import App
-from customhouse.audit.log import SYSTEM
+from customhouse.audit.log import SYSTEM, Origin
+from customhouse.connections.confirming import Confirming
 from customhouse.connections.speaking import Renewal, Speaker
 from customhouse.egress.fetching import Fetcher
-from customhouse.errors import ConnectRefused, TokenUnavailable
+from customhouse.errors import ConnectRefused, ReauthorizationRequired, TokenUnavailable
 from customhouse.providers.catalogue import Catalogue
 from customhouse.providers.manifest import Provider
 from customhouse.providers.replies import TokenReply
@@ -21,6 +22,7 @@ from customhouse.types import Secret, TenantId
 from customhouse_sandbox.faults import FaultKind, Operation
 from customhouse_sandbox.state import Kind
 from tests.connected import connect
+from tests.integration.refresh.scene import reply
 from tests.sandboxes import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +31,20 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def zoom(app: App, tenant: TenantId) -> UUID:
     return await connect(app, tenant, "zoom")
+
+
+class NotConfirmed(Exception):
+    """The host has not said who it was."""
+
+
+class Silent(Confirming):
+    """The word of a host that says nothing."""
+
+    def __init__(self) -> None:
+        """Take nothing: nothing is done."""
+
+    async def confirm(self, tenant: TenantId, session_id: UUID, user_id: str, origin: Origin) -> UUID:
+        raise NotConfirmed
 
 
 class Slow(Speaker):
@@ -120,4 +136,36 @@ async def test_a_disconnect_between_the_look_and_the_writing_ends_the_new_grant_
         await again
     assert refused.value.reason == "connection_ended"
     assert await owner.fetchval("select count(*) from pending_grants") == 0
+    assert not live(sandbox)
+
+
+async def test_a_new_grant_whose_key_was_destroyed_does_not_wait_for_ever(
+    app: App, tenant: TenantId, zoom: UUID, sandbox: Sandbox, owner: asyncpg.Connection
+) -> None:
+    """A renewal that may not be kept ends the connection, and its key, while its user comes back with a new consent."""
+    other = await connect(app, tenant, "zoom")
+    app.confirming = Silent()
+    with pytest.raises(NotConfirmed):
+        await connect(app, tenant, "zoom", renews=zoom)
+    reply(sandbox, "zoom", scope="user:read:user meeting:write")
+    with pytest.raises(ReauthorizationRequired):
+        await app.refresher.renew(tenant, zoom, generation=1)
+    await owner.execute("update connect_sessions set deadline = now() - interval '1 second' where state = 'granted'")
+    await app.sweeping.sessions()
+    assert await owner.fetchval("select count(*) from pending_grants") == 0
+    receipt = await app.ending.disconnect(tenant, other, SYSTEM)
+    assert not receipt.shared
+
+
+async def test_an_exchange_that_was_lost_is_settled_after_its_connection_has_ended(
+    app: App, tenant: TenantId, zoom: UUID, sandbox: Sandbox, owner: asyncpg.Connection
+) -> None:
+    sandbox.order("zoom", FaultKind.UNREACHED, Operation.EXCHANGE)
+    with pytest.raises(ConnectRefused):
+        await connect(app, tenant, "zoom", renews=zoom)
+    await app.ending.disconnect(tenant, zoom, SYSTEM)
+    await owner.execute("update connect_sessions set deadline = now() - interval '1 second' where state = 'exchanging'")
+    await app.sweeping.sessions()
+    assert await owner.fetchval("select count(*) from connect_sessions where state = 'exchanging'") == 0
+    assert await owner.fetchval("select count(*) from connect_exchanges") == 0
     assert not live(sandbox)
