@@ -39,6 +39,8 @@ from customhouse.vault.vault import Vault
 _SOON: Final = timedelta(minutes=5)
 """What is left of a token's life when its renewal is asked for; nobody waits for it."""
 _TRIES: Final = 3
+_STALE: Final = 0.25
+"""Seconds after which what a look found is not trusted any more: no use begins later than 1 s after a pause or an end (rulings §9)."""
 REFUSED_BY_PROVIDER: Final = "access_token_refused"
 """The status reason of a connection whose token the provider refused although its time was not over."""
 Purpose = Literal["export", "proxy"]
@@ -167,7 +169,7 @@ class Reader:
             Overloaded, DatabaseUnavailable: the entry could not be written.
             KeyServiceUnavailable: the token cannot be opened now.
         """
-        access, now = None, self._clock.now()
+        access, now, looked = None, self._clock.now(), self._clock.monotonic()
         for _ in range(_TRIES):
             if held.expires_at is not None and held.expires_at <= now:
                 await self._refresher.renew(held.tenant_id, held.connection_id, generation=held.generation)
@@ -176,12 +178,15 @@ class Reader:
                 if access is not None:
                     break
             held, now = await self.look(held.tenant_id, held.connection_id, asker), self._clock.now()
+            looked = self._clock.monotonic()
         if access is None:
             raise TokenUnavailable
         if held.expires_at is not None and held.expires_at <= now + _SOON:
             self._refresher.nudge(held.tenant_id, held.connection_id, held.generation)
         detail: dict[str, Json] = {"provider": held.provider.id, "purpose": purpose, "token_generation": held.generation}
         await self.note(held, asker, tags.TOKEN_READ, detail, held.granted if scopes is None else scopes)
+        if self._clock.monotonic() - looked > _STALE:
+            await self.look(held.tenant_id, held.connection_id, asker)
         return Reading(access, "Bearer", held.expires_at, held.granted, held.generation, held)
 
     async def refuse(self, held: Held, asker: Asker, purpose: Purpose, reason: str, method: str | None = None) -> None:

@@ -13,6 +13,7 @@ from customhouse import ids
 from customhouse.app import App
 from customhouse.audit.log import Origin
 from customhouse.config import Address
+from customhouse.connections import reading
 from customhouse.connections.reading import Asker
 from customhouse.errors import (
     ConnectionEnded,
@@ -293,3 +294,19 @@ async def test_a_paused_connection_is_refused_by_the_reader_itself(app: App, acm
     await acme("PATCH", f"/v1/connections/{connection['connection_id']}", {"paused": True})
     with pytest.raises(ConnectionPaused):
         await app.reader.look(ACME, held(connection), ASKER)
+
+
+async def test_a_pause_while_the_entry_is_being_written_keeps_the_token_back(
+    app: App, acme: Api, browser: Browser, zoom: Authority, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_STALE", -1.0)
+    connection = await connected(acme, browser, zoom)
+    async with owner.transaction():
+        await owner.execute("lock table connection_uses in exclusive mode")
+        asked = asyncio.create_task(app.reader.token(ACME, held(connection), ASKER, "proxy"))
+        while not await owner.fetchval("select exists (select from pg_locks where not granted)"):
+            await asyncio.sleep(0.01)
+        assert (await acme("PATCH", f"/v1/connections/{connection['connection_id']}", {"paused": True})).status_code == 200
+    with pytest.raises(ConnectionPaused):
+        await asked
+    assert len(await entries(acme, "token.read")) == 1
