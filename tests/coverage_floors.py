@@ -13,6 +13,7 @@ FULL = (
     "customhouse/crypto/certificates.py",
     "customhouse/crypto/envelope.py",
     "customhouse/crypto/signatures.py",
+    "customhouse/crypto/statements.py",
     "customhouse/providers/failures.py",
     "customhouse/providers/replies.py",
     "customhouse/providers/scopes.py",

@@ -11,7 +11,7 @@ import pytest
 GATE = Path(__file__).parents[1] / "coverage_floors.py"
 FILES = (
     "receiver/src/customhouse_receiver/verify.py",
-    *(f"src/customhouse/crypto/{name}.py" for name in ("certificates", "envelope", "signatures")),
+    *(f"src/customhouse/crypto/{name}.py" for name in ("certificates", "envelope", "signatures", "statements")),
     *(f"src/customhouse/providers/{name}.py" for name in ("failures", "replies", "scopes")),
 )
 

@@ -51,6 +51,16 @@ def test_a_statement_that_was_altered_anywhere_is_refused(member: str) -> None:
             verify(KEYS, KIND, altered)
 
 
+def test_a_signature_in_another_spelling_of_the_same_bytes_is_refused() -> None:
+    document = sign(KEY, KIND, b"{}")
+    text = document["signature"]
+    assert isinstance(text, str)
+    other = text[:-1] + chr(ord(text[-1]) + 1)
+    assert base64.urlsafe_b64decode(other + "==") == base64.urlsafe_b64decode(text + "==")
+    with pytest.raises(Invalid):
+        verify(KEYS, KIND, {**document, "signature": other})
+
+
 @pytest.mark.parametrize(
     "document",
     [
