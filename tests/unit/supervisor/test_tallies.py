@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -64,6 +64,7 @@ def test_one_process_is_shown_as_it_is() -> None:
     assert add([]) == ""
 
 
+@settings(max_examples=25)  # each writes and reads whole pages of metrics, many times
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=4))
 def test_every_counter_of_a_sum_is_the_sum_of_its_parts(parts: list[tuple[int, int]]) -> None:
     texts = [counted(*part) for part in parts]
