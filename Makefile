@@ -16,7 +16,7 @@ demo: setup ## run the whole story on this machine, in under a minute
 
 test: setup ## run the tests with the coverage gate
 	@$(PY) -m coverage erase
-	$(PY) -m pytest -q -n 2 --dist worksteal --cov --cov-report= $(ARGS)
+	$(PY) -m pytest -q -n 2 --dist worksteal --durations=25 --durations-min=3 --cov --cov-report= $(ARGS)
 	$(PY) -m coverage report --fail-under=95 --format=total
 	@$(PY) -m coverage json -q -o coverage.json
 	@$(PY) tests/coverage_floors.py coverage.json
