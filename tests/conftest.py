@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from customhouse import logs
 from customhouse.app import EMBEDDED_LOGIN, App, Store
 from customhouse.audit.log import SYSTEM
 from customhouse.config import Settings, load
@@ -39,6 +40,15 @@ hypothesis_settings.load_profile("suite")
 # Where the suite runs in the background, a shell has SIGINT ignored, and nohup SIGHUP: processes that it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Whatever a command that a test ran in this process chose for the log ends with the test."""
+    yield
+    logs._door.stream, logs._door.pretty = None, False
+    logs._install("info")
+
 
 NOT_REPEATED = Once(None, b"")
 """A call without an idempotency key."""

@@ -46,6 +46,11 @@ class StoppedClock:
         return 0.0
 
 
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """The tests of this file set the log up by themselves, for all of them together."""
+
+
 @pytest.fixture(scope="module")
 def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Configure the real pipeline on a buffer; calling the fixture empties it."""

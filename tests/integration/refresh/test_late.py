@@ -60,7 +60,11 @@ async def test_what_comes_after_a_disconnect_is_ended_at_the_provider(
     await app.ending.disconnect(tenant, zoom, SYSTEM)
     sandbox.release()
     await asyncio.wait({reader})
-    assert [(one["reason"], one["revoked"]) for one in await entries(owner, "renewal.superseded")] == [("connection_ended", True)]
+    assert [one["reason"] for one in await entries(owner, "renewal.superseded")] == ["connection_ended"]
+    # They wait in the place of the tokens that were spent for them, and the disconnect goes on with them.
+    await owner.execute("update revocation_escrow set next_at = now()")
+    await app.revoker.end_due()
+    assert await owner.fetchval("select count(*) from revocation_escrow") == 0
     assert not [token for token in sandbox.tokens("zoom") if token.is_live(sandbox.clock.now())]
     assert (await state(owner, zoom))["token_generation"] is None
 
@@ -75,7 +79,12 @@ async def test_what_cannot_be_ended_at_once_waits_in_escrow(
     sandbox.release()
     await asyncio.wait({reader})
     assert [one["revoked"] for one in await entries(owner, "renewal.superseded")] == [False]
-    assert await owner.fetchval("select count(*) from revocation_escrow where reason = 'superseded'") == 1
+    assert await owner.fetchval("select count(*) from revocation_escrow") == 1
+    sandbox.clear()
+    await owner.execute("update revocation_escrow set next_at = now()")
+    await app.revoker.end_due()
+    assert await owner.fetchval("select count(*) from revocation_escrow") == 0
+    assert not [token for token in sandbox.tokens("zoom") if token.is_live(sandbox.clock.now())]
 
 
 async def test_a_commit_whose_answer_was_lost_is_recognised(app: App, tenant: TenantId, owner: asyncpg.Connection) -> None:
